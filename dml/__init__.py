@@ -1,0 +1,1 @@
+"""Deep metric learning: pair-based losses, trained and judged exactly."""

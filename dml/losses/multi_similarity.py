@@ -1,0 +1,53 @@
+"""The multi-similarity loss."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from dml.losses.mining import relative_mining
+from dml.losses.pair_loss import PairLoss, Pairs
+
+
+def log_one_plus_sum_exp(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "Q"]:
+    """log(1 + Σ exp(x)) over the masked entries of each row, without overflow; an empty row gives 0."""
+    return F.softplus(x.masked_fill(~mask, -torch.inf).logsumexp(dim=1))
+
+
+class MultiSimilarityLoss(PairLoss):
+    """Multi-similarity loss: both kinds of an anchor's pairs weighed by all three of their similarities.
+
+        ℓ_i = 1/α · log(1 + Σ_P exp(−α (S_ij − λ))) + 1/β · log(1 + Σ_N exp(β (S_ij − λ)))
+
+    over the pairs that survive mining with margin ε (`relative_mining`).
+    Source: Wang et al., CVPR 2019, equation 15; mining equations 11 and 12.
+
+    Deviations from the authors' released code: a pair of an image with itself is left out by index, not by
+    S < 1 − 1e-5, so true duplicates count; sums go through logsumexp, so that no β overflows; a batch in which
+    nothing survives gives a zero that still backpropagates. As there, the mean runs over all anchors.
+
+    Args:
+        alpha: α > 0, sharpness of the positives' weights.
+        beta: β > 0, sharpness of the negatives' weights.
+        lam: λ, the similarity at which positives and negatives part, in [−1, 1].
+        epsilon: ε, mining margin in similarity; None switches mining off.
+
+    Raises:
+        ValueError: α or β is not positive.
+    """
+
+    def __init__(
+        self, alpha: float = 2.0, beta: float = 50.0, lam: float = 1.0, epsilon: float | None = 0.1
+    ) -> None:
+        super().__init__()
+        if alpha <= 0 or beta <= 0:
+            raise ValueError(f"loss.alpha and loss.beta must be positive, not {alpha} and {beta}.")
+        self.alpha, self.beta, self.lam, self.epsilon = alpha, beta, lam, epsilon
+
+    def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
+        if self.epsilon is not None:
+            pairs = relative_mining(similarity, pairs, self.epsilon)
+        excess_QR = similarity - self.lam
+        positive_Q = log_one_plus_sum_exp(-self.alpha * excess_QR, pairs.positive) / self.alpha
+        negative_Q = log_one_plus_sum_exp(self.beta * excess_QR, pairs.negative) / self.beta
+        return positive_Q + negative_Q

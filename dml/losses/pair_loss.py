@@ -1,0 +1,109 @@
+"""The rule of every pair-based loss: a function of one row of a similarity matrix at a time."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Pairs(NamedTuple):
+    """Which entries of a similarity matrix are positive and which negative pairs.
+
+    Attributes:
+        positive: (Q, R), true where anchor and reference share a class and are not the same image.
+        negative: (Q, R), true where their classes differ.
+        label: (Q,), the anchors' classes, for losses with parameters per class; None where unknown.
+    """
+
+    positive: Bool[Tensor, "Q R"]
+    negative: Bool[Tensor, "Q R"]
+    label: Int[Tensor, "Q"] | None = None
+
+
+def label_pairs(
+    labels: Int[Tensor, "Q"], ref_labels: Int[Tensor, "R"], self_index: Int[Tensor, "Q"] | None
+) -> Pairs:
+    """All pairs of anchors and references, the pair of an image with itself left out by index.
+
+    Args:
+        labels: (Q,) classes of the anchors.
+        ref_labels: (R,) classes of the references.
+        self_index: (Q,) position of each anchor among the references, or None if none is among them.
+    """
+    same_QR = labels[:, None] == ref_labels[None, :]
+    negative_QR = ~same_QR
+    if self_index is not None:
+        same_QR = same_QR.scatter(1, self_index[:, None], False)
+    return Pairs(same_QR, negative_QR, labels)
+
+
+def full_precision(embeddings: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """L2-normalised embeddings in float32, or float64 where they came so."""
+    wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+    return F.normalize(wide, dim=-1)
+
+
+class PairLoss(nn.Module):
+    """A loss on cosine similarities that is the mean over anchors of a function of each anchor's row.
+
+    A subclass writes `per_anchor` only. The rule is what makes General Pair Weighting (Wang et al., CVPR 2019,
+    section 3), gradients across processes, memories and proxies work for every loss alike.
+    All arithmetic is in float32 (float64 stays float64), outside autocast.
+    """
+
+    def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
+        """Loss of each anchor, (Q,), from its row of cosine similarities, (Q, R), and its pairs.
+
+        An anchor without a surviving pair must give zero.
+        """
+        raise NotImplementedError
+
+    def rows(
+        self,
+        embeddings: Float[Tensor, "Q D"],
+        labels: Int[Tensor, "Q"],
+        ref_embeddings: Float[Tensor, "R D"],
+        ref_labels: Int[Tensor, "R"],
+        self_index: Int[Tensor, "Q"] | None = None,
+    ) -> Float[Tensor, "Q"]:
+        """Loss of each anchor against the references; arguments as in `forward`, none of them optional."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            z_QD = full_precision(embeddings)
+            r_RD = z_QD if ref_embeddings is embeddings else full_precision(ref_embeddings)
+            S_QR = z_QD @ r_RD.T
+            loss_Q = self.per_anchor(S_QR, label_pairs(labels, ref_labels, self_index))
+            # A NaN compares false and so survives no mining: without this term it would pass for a loss of zero.
+            return loss_Q + 0 * z_QD.sum(dim=1)
+
+    def forward(
+        self,
+        embeddings: Float[Tensor, "B D"],
+        labels: Int[Tensor, "B"],
+        ref_embeddings: Float[Tensor, "R D"] | None = None,
+        ref_labels: Int[Tensor, "R"] | None = None,
+        self_index: Int[Tensor, "B"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Mean loss over the anchors, those without a surviving pair included as zeros.
+
+        Args:
+            embeddings: (B, D) embeddings of the anchors; L2-normalised here if they are not already.
+            labels: (B,) their classes.
+            ref_embeddings: (R, D) references to compare with (memory, other processes, proxies); None compares
+                the batch with itself.
+            ref_labels: (R,) classes of the references; given exactly when `ref_embeddings` is.
+            self_index: (B,) position of each anchor among the references; None where no anchor is among them.
+                Only with `ref_embeddings`.
+
+        Raises:
+            ValueError: the batch is empty, or only one of `ref_embeddings` and `ref_labels` is given.
+        """
+        if len(embeddings) == 0:
+            raise ValueError("The batch is empty: a loss needs at least one embedding.")
+        if (ref_embeddings is None) != (ref_labels is None):
+            raise ValueError("Give ref_embeddings and ref_labels together, or neither.")
+        if ref_embeddings is None or ref_labels is None:
+            ref_embeddings, ref_labels = embeddings, labels
+            self_index = torch.arange(len(labels), device=labels.device)
+        return self.rows(embeddings, labels, ref_embeddings, ref_labels, self_index).mean()
