@@ -1,0 +1,81 @@
+"""From a configuration to the objects it describes."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
+
+from dml.checkpoints import AtomicCheckpointIO
+from dml.data.datamodule import EmbeddingData
+from dml.errors import UserError
+from dml.learner import Learner
+
+
+def build(config: DictConfig, **extra: Any) -> Any:
+    """The object that `config._target_` describes; a key it does not know is an error that names it.
+
+    Raises:
+        UserError: the target refuses the keys or their values.
+    """
+    try:
+        return instantiate(config, **extra)
+    except InterpolationResolutionError as error:
+        raise UserError(f"{error}".splitlines()[0]) from error
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if isinstance(cause, (TypeError, ValueError)):
+            raise UserError(f"{config.get('_target_')}: {cause}") from error
+        raise
+
+
+def build_data(config: DictConfig) -> EmbeddingData:
+    """The data module, its dataset loaded and checked."""
+    data: EmbeddingData = build(config.data)
+    data.setup()
+    return data
+
+
+def build_loss(config: DictConfig, num_classes: int) -> Any:
+    """The loss; `lambda`, a word Python keeps to itself, goes to the argument `lam`.
+
+    A loss with parameters per class has a key `num_classes`; null there means the training classes.
+    """
+    keys = {str(key): value for key, value in config.items_ex(resolve=False)}
+    loss = OmegaConf.create({("lam" if key == "lambda" else key): value for key, value in keys.items()})
+    loss._set_parent(config._get_parent())
+    if "num_classes" in loss and loss.num_classes is None:
+        loss.num_classes = num_classes
+    return build(loss)
+
+
+def build_learner(config: DictConfig, num_classes: int) -> Learner:
+    """Network, loss and what optimises them."""
+    return Learner(
+        embedder=build(config.model),
+        loss=build_loss(config.loss, num_classes),
+        optimizer=build(config.optimizer),
+        scheduler=build(config.scheduler),
+        lr_factors=config.lr_factors,
+        config=config,
+    )
+
+
+def build_trainer(config: DictConfig) -> pl.Trainer:
+    """The trainer with the configured callbacks and loggers."""
+    callbacks = [build(callback) for callback in config.callbacks.values() if callback]
+    loggers = [build(logger) for logger in config.logger.values() if logger]
+    interval = min(config.trainer.val_check_interval, config.trainer.max_steps)
+    return build(
+        config.trainer,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        val_check_interval=interval,
+    )
+
+

@@ -1,0 +1,54 @@
+"""Recall@K and its kin, logged whenever a network is validated or tested."""
+
+from collections.abc import Sequence
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dml.data.roles import EvaluationSet
+from dml.retrieval.clustering import nmi
+from dml.retrieval.metrics import retrieval_metrics
+
+
+def judge(z_ND: Float[Tensor, "N D"], evaluation: EvaluationSet, ks: Sequence[int]) -> dict[str, float]:
+    """The retrieval metrics of an evaluation set's embeddings, (N, D) in its order."""
+    labels_N = torch.from_numpy(evaluation.labels).to(z_ND.device)
+    query_Q = torch.from_numpy(evaluation.query_index).to(z_ND.device)
+    gallery = evaluation.gallery_index
+    gallery_G = query_Q if gallery is None else torch.from_numpy(gallery).to(z_ND.device)
+    self_index = torch.arange(len(query_Q), device=z_ND.device) if gallery is None else None
+    return retrieval_metrics(
+        z_ND[query_Q], labels_N[query_Q], z_ND[gallery_G], labels_N[gallery_G], self_index, ks
+    )
+
+
+class Recall(pl.Callback):
+    """Logs `val/recall_at_K`, `…/map_at_r`, `…/r_precision`, after training `test/…` and `test/nmi`, to every logger.
+
+    Args:
+        ks: the K of Recall@K.
+        nmi: whether to cluster the test embeddings as well; takes as long as the rest on large sets.
+    """
+
+    def __init__(self, ks: Sequence[int], nmi: bool = True) -> None:
+        self.ks, self.nmi = ks, nmi
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._log(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._log(trainer, pl_module, "test")
+
+    def _log(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+        evaluation = trainer.datamodule.evaluation_set(stage)
+        z_ND = module.evaluated.ordered(len(evaluation.samples))
+        metrics = judge(z_ND, evaluation, self.ks)
+        if stage == "test" and self.nmi:
+            metrics["nmi"] = nmi(z_ND.cpu(), torch.from_numpy(evaluation.labels))
+        # Logged on every process: checkpoints and early stopping decide by these figures on each of them.
+        first = f"{stage}/recall_at_{self.ks[0]}"
+        for name, value in metrics.items():
+            key = f"{stage}/{name}"
+            module.log(key, value, prog_bar=key == first, rank_zero_only=False)

@@ -1,0 +1,27 @@
+"""What every command of the package shares: where its configurations are, and how it says what went wrong."""
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from dml.errors import UserError
+
+# Beside the package in the repository, inside it when installed.
+_PACKAGE = Path(__file__).resolve().parent
+CONF = str(next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir()))
+
+
+def one_sentence(command: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """A command that reports a person's mistake in one sentence and exit code 1, without a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(config: DictConfig) -> None:
+        try:
+            command(config)
+        except UserError as error:
+            sys.exit(f"Error: {error}")
+
+    return wrapped

@@ -1,0 +1,96 @@
+"""What is trained: an embedding network and the loss that shapes it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from dml.errors import UserError
+from dml.losses import PairLoss
+from dml.retrieval.store import EmbeddingStore
+
+
+class Learner(pl.LightningModule):
+    """Embedding network and pair-based loss under Lightning.
+
+    Args:
+        embedder: images (B, C, H, W) → L2-normalised embeddings (B, D); its parameters under `head` belong to the
+            head, all others to the backbone.
+        loss: any of `dml.losses`.
+        optimizer: makes the optimiser from parameter groups.
+        scheduler: makes the learning-rate schedule, in steps, from the optimiser.
+        lr_factors: factors on the learning rate for "backbone", "head" and "loss" (proxies, margins).
+        config: the run's whole configuration; kept in every checkpoint, from which alone the model can be rebuilt.
+    """
+
+    def __init__(
+        self,
+        embedder: nn.Module,
+        loss: PairLoss,
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler],
+        lr_factors: Mapping[str, float],
+        config: DictConfig,
+    ) -> None:
+        super().__init__()
+        # Plain containers only: a checkpoint is read without running any code from it.
+        self.save_hyperparameters(OmegaConf.to_container(config, resolve=True))
+        self.config = OmegaConf.to_container(config, resolve=False)
+        self.embedder = embedder
+        self.loss = loss
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.lr_factors = lr_factors
+        self.evaluated = EmbeddingStore()
+
+    def forward(self, image: Tensor) -> Float[Tensor, "B D"]:
+        return self.embedder(image)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Float[Tensor, ""]:
+        z_BD = self(batch["image"])
+        loss = self.loss(z_BD, batch["label"])
+        self._stop_at_nan(loss, batch["index"])
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(z_BD))
+        return loss
+
+    def _stop_at_nan(self, loss: Tensor, index_B: Tensor) -> None:
+        if torch.isfinite(loss):
+            return
+        names = self.trainer.datamodule.train_set.names
+        shown = ", ".join(names[i] for i in index_B[:3].tolist())
+        raise UserError(
+            f"The loss is {loss.item()} at step {self.global_step}, on the batch of {shown}, …: lower optimizer.lr "
+            "or look at these images; the checkpoints written before this step are untouched."
+        )
+
+    def on_validation_epoch_start(self) -> None:
+        self.evaluated.clear()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluated.add(batch["index"], self(batch["image"]))
+
+    on_test_epoch_start = on_validation_epoch_start
+    test_step = validation_step
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"] = self.config
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        head = [p for name, p in self.embedder.named_parameters() if name.startswith("head.")]
+        in_head = {id(p) for p in head}
+        groups = {
+            "backbone": [p for p in self.embedder.parameters() if id(p) not in in_head],
+            "head": head,
+            "loss": list(self.loss.parameters()),
+        }
+        # The optimiser carries the base rate; Adam and its kin take it from `lr` unless a group names its own.
+        optimizer = self.make_optimizer([{"params": p, "name": name} for name, p in groups.items() if p])
+        for group in optimizer.param_groups:
+            group["lr"] *= self.lr_factors[group["name"]]
+        scheduler = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}

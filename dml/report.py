@@ -1,0 +1,34 @@
+"""What a run leaves for people and programs to read."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+PROTOCOLS = {
+    "paper": "the best checkpoint was chosen on the test classes, as in the papers",
+    "holdout": "the best checkpoint was chosen on held-out training classes; the test classes were seen once",
+}
+
+
+def write_metrics(folder: Path, figures: Mapping[str, Any]) -> None:
+    """Write `metrics.json`, keys sorted, floats to their last digit."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
+
+
+def print_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
+    """Print one column of figures beside the other, a row for each metric that any of them has."""
+    table = Table("metric", *columns, title=title, title_justify="left")
+    for metric in dict.fromkeys(name for column in columns.values() for name in column):
+        cells = [f"{column[metric]:.4f}" if metric in column else "–" for column in columns.values()]
+        table.add_row(metric, *cells)
+    Console().print(table)
+
+
+def without_prefix(metrics: Mapping[str, float], stage: str) -> dict[str, float]:
+    """The metrics of one stage, "val" or "test", by their bare names."""
+    return {name.removeprefix(f"{stage}/"): m for name, m in metrics.items() if name.startswith(f"{stage}/")}

@@ -1,0 +1,70 @@
+"""Every yaml composes, and what it describes can be built."""
+
+from pathlib import Path
+
+import pytest
+from hydra.errors import ConfigCompositionException
+
+from dml.build import build, build_loss, build_trainer
+from dml.command import CONF
+from dml.errors import UserError
+
+
+def options(group: str) -> list[str]:
+    return sorted(file.stem for file in (Path(CONF) / group).glob("*.yaml"))
+
+
+GROUPS = sorted(folder.name for folder in Path(CONF).iterdir() if folder.is_dir() and folder.name != "__pycache__")
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in options(group)])
+def test_every_option_composes(compose, group, name):
+    config = compose(f"{group}={name}")
+    assert config.trainer.max_steps > 0
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_every_model_is_built(compose, name):
+    embedder = build(compose(f"model={name}", "model.weights=null", "model.embedding_dim=8").model)
+    assert embedder.embedding_dim == 8
+
+
+@pytest.mark.parametrize("name", [name for name in options("loss") if name != "general"])
+def test_every_loss_is_built(compose, name):
+    assert callable(build_loss(compose(f"loss={name}").loss, num_classes=5).per_anchor)
+
+
+@pytest.mark.parametrize("name", options("trainer"))
+def test_every_trainer_is_built_or_says_what_it_needs(compose, name):
+    config = compose(f"trainer={name}", "callbacks=default")
+    try:
+        assert build_trainer(config).max_steps == config.trainer.max_steps
+    except UserError as error:
+        assert "trainer" in str(error).lower()
+
+
+def test_the_papers_symbols_are_the_keys(compose):
+    loss = build_loss(
+        compose("loss=ms", "loss.alpha=1", "loss.beta=3", "loss.lambda=0.25", "loss.epsilon=null").loss, 5
+    )
+    assert (loss.alpha, loss.beta, loss.lam, loss.epsilon) == (1, 3, 0.25, None)
+
+
+def test_a_misspelt_key_is_an_error(compose):
+    with pytest.raises(ConfigCompositionException, match="alhpa"):
+        compose("loss.alhpa=1")
+
+
+def test_a_key_that_nothing_reads_is_an_error(compose):
+    with pytest.raises(UserError, match="gamma"):
+        build_loss(compose("+loss.gamma=1").loss, 5)
+
+
+def test_a_bad_value_names_its_key(compose):
+    with pytest.raises(UserError, match=r"loss\.alpha"):
+        build_loss(compose("loss.alpha=-1").loss, 5)
+
+
+def test_a_dataset_brings_its_recipe_and_the_command_line_has_the_last_word(compose):
+    assert compose("dataset=cars").model["_target_"].endswith("bninception_embedder")
+    assert compose("dataset=cars", "model=convnet").model["_target_"].endswith("convnet_embedder")

@@ -1,0 +1,111 @@
+"""A whole run on the embedded digits: what it writes, that it repeats, how it stops."""
+
+import csv
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from dml.errors import UserError
+from dml.evaluate import evaluate
+from dml.train import train
+
+FAST = ("debug=fast", "model.embedding_dim=8", "trainer=cpu")
+
+
+class Interrupt(pl.Callback):
+    """Presses Ctrl-C after a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
+        if trainer.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _keep_the_handler_of_ctrl_c():
+    """Lightning turns Ctrl-C off when it has seen one."""
+    handler = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+def retrieval(figures: dict) -> dict:
+    return {name: value for name, value in figures.items() if name.startswith("test/")}
+
+
+def test_a_run_leaves_its_metrics_checkpoints_and_picture(compose, tmp_path):
+    figures = train(compose(*FAST, "baselines=true"))
+    assert {f"test/recall_at_{k}" for k in (1, 2, 4, 8)} <= figures.keys()
+    assert {"test/map_at_r", "test/r_precision", "test/nmi"} <= figures.keys()
+    assert figures["baselines"].keys() == {"raw pixels", "untrained"}
+    assert "test classes" in figures["protocol"]
+    json.dumps(figures)
+    run = tmp_path / "run"
+    assert {file.name for file in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert (run / "retrievals.png").stat().st_size > 10_000
+    with (run / "metrics.csv").open() as stream:
+        columns = csv.DictReader(stream).fieldnames
+    assert {"train/loss", "val/recall_at_1", "test/recall_at_1", "step"} <= set(columns)
+
+
+def test_a_seeded_run_repeats_to_the_digit_and_another_seed_does_not(compose):
+    first = train(compose(*FAST, folder="a"))
+    again = train(compose(*FAST, folder="b"))
+    other = train(compose(*FAST, "seed=1", folder="c"))
+    assert retrieval(first) == retrieval(again) != retrieval(other)
+
+
+def test_evaluation_gives_the_same_figures_from_the_checkpoint_alone(compose, tmp_path):
+    figures = train(compose(*FAST, folder="a"))
+    moved = tmp_path / "moved.ckpt"
+    (tmp_path / "a" / "checkpoints" / "best.ckpt").rename(moved)
+    config = compose(f"ckpt_path={moved}", "trainer.accelerator=cpu", name="evaluate", folder="b")
+    assert retrieval(evaluate(config)) == retrieval(figures)
+    assert (tmp_path / "b" / "retrievals.png").is_file()
+
+
+def test_ctrl_c_leaves_a_checkpoint_that_goes_on(compose, tmp_path, monkeypatch):
+    config = compose(*FAST, folder="a")
+    config.callbacks.progress = {"_target_": f"{__name__}.Interrupt", "step": 3}
+    with pytest.raises(SystemExit):
+        train(config)
+    last = tmp_path / "a" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 3
+    assert train(compose(*FAST, f"ckpt_path={last}", folder="b"))["steps"] == 4
+
+
+def test_a_loss_that_becomes_nan_stops_and_keeps_the_last_good_checkpoint(compose, tmp_path):
+    with pytest.raises(UserError, match="The loss is nan at step"):
+        train(compose(*FAST, "trainer.val_check_interval=1", "optimizer.lr=1e36", "optimizer=sgd"))
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert "state_dict" in last
+
+
+def test_another_architecture_cannot_go_on_from_a_checkpoint(compose, tmp_path):
+    train(compose(*FAST, folder="a"))
+    path = tmp_path / "a" / "checkpoints" / "last.ckpt"
+    with pytest.raises(UserError, match=r"head\.bias|head\.weight"):
+        train(compose("debug=fast", "model.embedding_dim=16", f"ckpt_path={path}", folder="b"))
+
+
+def test_wandb_runs_offline_without_an_account(compose, tmp_path):
+    import wandb
+
+    train(compose(*FAST, "logger=wandb"))
+    summary, config = dict(wandb.run.summary), dict(wandb.run.config)
+    wandb.finish()
+    assert {"train/loss", "val/recall_at_1", "test/recall_at_1"} <= summary.keys()
+    assert config["loss"]["alpha"] == 2.0
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
+
+
+def test_tensorboard_writes_its_events(compose, tmp_path):
+    train(compose(*FAST, "logger=tensorboard"))
+    assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
+    assert Path(tmp_path / "run" / "metrics.csv").is_file()
