@@ -1,0 +1,141 @@
+"""Where each query's own class stands in its ranking of the gallery, ties counted against it."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dml.retrieval.index import check_self_index
+from dml.retrieval.similarity import as_embeddings, similarity_blocks
+
+
+class Ranking(NamedTuple):
+    """What the metrics need to know of each query. Positives are the other gallery images of its class.
+
+    Attributes:
+        positives: (Q,) int64, R, how many positives there are; with none the other fields mean nothing.
+        others_ahead: (Q,) int64, images of other classes at least as similar as the most similar positive.
+        hits_at_r: (Q,) int64, positives among the R nearest.
+        average_precision_at_r: (Q,) float64, 1/R · the sum over positives among the R nearest of the share of
+            positives among all images up to that one.
+    """
+
+    positives: Int[Tensor, "Q"]
+    others_ahead: Int[Tensor, "Q"]
+    hits_at_r: Int[Tensor, "Q"]
+    average_precision_at_r: Float[Tensor, "Q"]
+
+
+class Positives(NamedTuple):
+    """Gallery images of each query's class as rows of equal length, M, the size of the largest class.
+
+    Attributes:
+        column: (Q, M) positions in the gallery; anything where `same_class` is false.
+        same_class: (Q, M), true where the column is of the query's class, the query itself included.
+        positive: (Q, M), the same with the query itself left out.
+    """
+
+    column: Int[Tensor, "Q M"]
+    same_class: Bool[Tensor, "Q M"]
+    positive: Bool[Tensor, "Q M"]
+
+
+class ClassMembers:
+    """Which gallery images are of a class.
+
+    Args:
+        gallery_labels: (N,).
+    """
+
+    def __init__(self, gallery_labels: Int[Tensor, "N"]) -> None:
+        self.sorted_N, self.order_N = gallery_labels.long().sort(stable=True)
+        self.largest = int(self.sorted_N.unique_consecutive(return_counts=True)[1].max())
+
+    def of(self, labels: Int[Tensor, "Q"], self_index: Int[Tensor, "Q"] | None) -> Positives:
+        first_Q1 = torch.searchsorted(self.sorted_N, labels.long())[:, None]
+        end_Q1 = torch.searchsorted(self.sorted_N, labels.long(), right=True)[:, None]
+        place_QM = first_Q1 + torch.arange(self.largest, device=labels.device)
+        column_QM = self.order_N[place_QM.clamp(max=len(self.order_N) - 1)]
+        same_class_QM = place_QM < end_Q1
+        if self_index is None:
+            return Positives(column_QM, same_class_QM, same_class_QM)
+        return Positives(column_QM, same_class_QM, same_class_QM & (column_QM != self_index[:, None]))
+
+
+def largest_values(S_BN: Float[Tensor, "B N"], k: int, width: int = 64) -> Float[Tensor, "B k"]:
+    """The k largest values of each row in falling order, as topk finds them but faster in long rows.
+
+    The columns are dealt out to groups of `width`. No value outside the k groups with the largest maxima can
+    exceed the k maxima of those groups, so they hold the k largest values between them, ties or not.
+    """
+    groups = S_BN.shape[1] // width
+    if groups < 2 * k:
+        return S_BN.topk(k, dim=1).values
+    dealt_BWG = S_BN[:, : groups * width].unflatten(1, (width, groups))
+    group_Bk = dealt_BWG.amax(dim=1).topk(k, dim=1).indices
+    column_BkW = group_Bk[:, :, None] + groups * torch.arange(width, device=S_BN.device)
+    candidates = torch.cat([S_BN.gather(1, column_BkW.flatten(1)), S_BN[:, groups * width :]], dim=1)
+    return candidates.topk(k, dim=1).values
+
+
+def rank_block(S_BN: Float[Tensor, "B N"], found: Positives) -> Ranking:
+    """Ranking of the queries whose similarities these are; S_BN is used up as scratch memory."""
+    s_BM = S_BN.gather(1, found.column).masked_fill(~found.positive, -torch.inf)
+    s_BM = s_BM.sort(dim=1, descending=True).values
+    row, place = found.same_class.nonzero(as_tuple=True)
+    S_BN[row, found.column[row, place]] = -torch.inf  # what is left are the images of other classes
+
+    R_B1 = found.positive.sum(dim=1, keepdim=True)
+    # An image among the R nearest has fewer than R ≤ M others ahead, so the M most similar others decide.
+    others_BM = largest_values(S_BN, found.column.shape[1])
+    ahead_BM = torch.searchsorted(-others_BM, -s_BM, right=True)  # others with a similarity ≥ the positive's
+    nth_M = torch.arange(1, s_BM.shape[1] + 1, device=s_BM.device)
+    position_BM = nth_M + ahead_BM
+    hit_BM = (nth_M <= R_B1) & (position_BM <= R_B1)
+    precision_BM = torch.where(hit_BM, nth_M.double() / position_BM, 0.0)
+
+    # In place and in float32: several times as fast as a sum of booleans, and exact below 2²⁴ images.
+    others_ahead_B = S_BN.ge_(s_BM[:, :1]).sum(dim=1).long()
+    average_precision_B = precision_BM.sum(dim=1) / R_B1.flatten().clamp(min=1)
+    return Ranking(R_B1.flatten(), others_ahead_B, hit_BM.sum(dim=1), average_precision_B)
+
+
+@torch.no_grad()
+def rank_positives(
+    query_QD: Float[Tensor, "Q D"],
+    query_labels: Int[Tensor, "Q"],
+    gallery_ND: Float[Tensor, "N D"],
+    gallery_labels: Int[Tensor, "N"],
+    self_index: Int[Tensor, "Q"] | None = None,
+) -> Ranking:
+    """Where each query's class stands among all gallery images, in one pass over the similarity matrix.
+
+    The inner product is used as it is. Among equal similarities other classes come first. That needs whole
+    rows: a list of the k nearest cannot tell how many more would tie with its last. A row is counted against
+    the similarities of its own positives, read from that same row, which is exact and costs little beside the
+    product itself. How queries are shared out does not change a query's result; see `similarity_blocks`.
+
+    Args:
+        query_QD: (Q, D); any share of the queries, none included.
+        query_labels: (Q,).
+        gallery_ND: (N, D), the whole gallery, N ≥ 1 and below 2²⁴.
+        gallery_labels: (N,).
+        self_index: (Q,) position of each query in the gallery; None where no query is in it (In-Shop).
+
+    Raises:
+        ValueError: `self_index` points outside the gallery or at an image of another class.
+        UserError: an embedding holds a NaN or an infinity.
+    """
+    query_QD, gallery_ND = as_embeddings(query_QD, "query"), as_embeddings(gallery_ND, "gallery")
+    if self_index is not None:
+        check_self_index(self_index, len(gallery_ND))
+        astray = int((gallery_labels[self_index] != query_labels).sum())
+        if astray:
+            raise ValueError(f"self_index gives {astray} queries an image of another class for themselves.")
+    members = ClassMembers(gallery_labels)
+    blocks = []
+    for block, S_BN in similarity_blocks(query_QD, gallery_ND):
+        own_B = None if self_index is None else self_index[block]
+        blocks.append(rank_block(S_BN, members.of(query_labels[block], own_B)))
+    return Ranking(*(torch.cat(field) for field in zip(*blocks, strict=True)))

@@ -1,0 +1,99 @@
+"""Time and memory of Recall@K beside the bare matrix product it cannot do without.
+
+    python scripts/benchmark_retrieval.py                      # Stanford Online Products' size; minutes
+    python scripts/benchmark_retrieval.py --images 15000       # seconds
+
+Goals at full size: at most 1.2 times the product's time, under 1.5 GB above the embeddings' own size.
+"""
+
+import argparse
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dml.retrieval import nearest, retrieval_metrics
+
+PRODUCT_ROWS = 1024
+
+
+def clustered(images: int, classes: int, dim: int, spread: float) -> tuple[Tensor, Tensor]:
+    """Unit embeddings (N, D) scattered about one random direction a class, and their labels (N,)."""
+    labels = torch.arange(images) % classes
+    z_ND = torch.randn(images, dim).mul_(spread / dim**0.5)
+    z_ND += F.normalize(torch.randn(classes, dim), dim=1)[labels]
+    return z_ND.div_(z_ND.norm(dim=1, keepdim=True)), labels
+
+
+def bare_product(z_ND: Tensor) -> None:
+    """All similarities, computed in blocks of rows and thrown away."""
+    S_BN = torch.empty(PRODUCT_ROWS, len(z_ND))
+    for block_BD in z_ND.split(PRODUCT_ROWS):
+        torch.mm(block_BD, z_ND.T, out=S_BN[: len(block_BD)])
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def resident_mb() -> float:
+    """Memory the process holds now, in MB; Linux only."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+
+def peak_mb() -> float:
+    """The most memory the process ever held, in MB; Linux only."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=60_502)
+    parser.add_argument("--classes", type=int, help="default: as many images a class as in the full size")
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument(
+        "--spread", type=float, default=2.0, help="of a class, against the distance of classes"
+    )
+    parser.add_argument("--repeats", type=int, default=1, help="timed in turn; the fastest of each counts")
+    args = parser.parse_args()
+
+    torch.manual_seed(0)
+    classes = args.classes or max(args.images * 11_316 // 60_502, 1)
+    z_ND, labels = clustered(args.images, classes, args.dim, args.spread)
+    itself = torch.arange(args.images)
+
+    def evaluate() -> dict[str, float]:
+        return retrieval_metrics(z_ND, labels, z_ND, labels, itself, ks=range(1, 9))
+
+    # Memory first: a peak is for life, and so at worst counts the making of the embeddings too.
+    before = resident_mb()
+    metrics = evaluate()
+    above = peak_mb() - before
+
+    calls = {
+        "bare product": lambda: bare_product(z_ND),
+        "retrieval_metrics, K = 1…8": evaluate,
+        "nearest, k = 8 (FAISS)": lambda: nearest(z_ND, z_ND, 8, itself),
+    }
+    fastest = dict.fromkeys(calls, float("inf"))
+    for _ in range(args.repeats):
+        for name, call in calls.items():
+            fastest[name] = min(fastest[name], seconds(call))
+
+    print(f"{args.images} × {args.dim}, {classes} classes, {torch.get_num_threads()} threads")
+    for name, value in fastest.items():
+        print(f"{name:28} {value:8.2f} s   ratio {value / fastest['bare product']:.3f}")
+    print(f"peak above the embeddings: {above:.0f} MB")
+    print("  ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
+
+
+if __name__ == "__main__":
+    main()
