@@ -124,8 +124,8 @@ class EmbeddingData(pl.LightningDataModule):
         rank, world_size = self._process()
         dataset = ImageDataset(samples, self.eval_transform, self.channels)
         mine = range(rank, len(samples), world_size)
-        options = self._options(samples)
-        return ImageLoader(dataset, batch_size=self.eval_batch_size, sampler=mine, **options)
+        batches = {"batch_size": self.eval_batch_size, "sampler": mine}
+        return ImageLoader(dataset, batches | self._options(samples))
 
     def _process(self) -> tuple[int, int]:
         """Rank of this process and number of processes."""

@@ -29,9 +29,9 @@ class ImageDataset(Dataset[dict[str, Any]]):
     """Labelled images as float32 tensors in [0, 1].
 
     An item is `{"image": (C, H, W), "label": int, "index": int}`; index is the position in `samples`. Asked
-    for a `Draw` instead of a position, the image is augmented from the draw's seed alone: the same in whichever
-    process, worker or resumed run it is made. Transforms draw from torch's random numbers, which go on
-    afterwards as if they had not.
+    for a `Draw` instead of a position, the image is augmented from the draw's seed alone, the same in any
+    process, worker or resumed run. Transforms draw from torch's random numbers, which go on afterwards as if
+    untouched.
 
     Args:
         samples: files, or uint8 images in memory.

@@ -66,11 +66,11 @@ def test_every_class_can_meet_every_other() -> None:
 
 
 def test_batches_follow_from_seed_and_epoch_and_nothing_else() -> None:
-    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     assert draw(3) == draw(3)
     assert draw(3) != draw(4)
     assert draw(3) != draw(3, seed=6)
-    assert (np.random.get_state()[1] == before[0]).all()
+    assert (np.random.get_state()[1] == before[0]).all()  # noqa: NPY002
     assert (torch.get_rng_state() == before[1]).all()
 
 
