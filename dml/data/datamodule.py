@@ -1,0 +1,140 @@
+"""A dataset as Lightning trains and evaluates on it."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from dml.data.checks import check_files, check_split
+from dml.data.images import ImageDataset
+from dml.data.loader import ImageLoader, TrainLoader
+from dml.data.roles import EvaluationSet, hold_out
+from dml.data.sampler import PKBatchSampler
+from dml.data.split import Samples, Split
+from dml.errors import UserError
+
+Transform = Callable[[Any], Any]
+MAX_WORKERS = 8
+
+
+class EmbeddingData(pl.LightningDataModule):
+    """Batches of P classes × K images to learn from, and sets of queries and galleries to be judged by.
+
+    Every batch is `{"image": (B, C, H, W) float32 in [0, 1], "label": (B,), "index": (B,)}`. Training labels
+    are numbered 0 … C−1 over the classes trained on; those of an evaluation set are positions in the split's
+    classes.
+    Run the trainer with `use_distributed_sampler=False`: the loaders share their batches to the processes
+    themselves, the evaluation sets without padding.
+
+    Args:
+        split: the dataset, or what loads it when it is first needed.
+        sampler: `PKBatchSampler` but for its labels, seed and processes.
+        train_transform: augmentation of one image, see `ImageDataset`.
+        eval_transform: what an image passes through in validation and test.
+        channels: 1 (grey) or 3 (RGB).
+        protocol: "paper" validates on the test set, as the papers do; "holdout" on a part of the training
+            classes that is not trained on (`hold_out`).
+        seed: of batches and augmentation, ≥ 0.
+        eval_batch_size: images a batch in validation and test.
+        num_workers: processes that load images; None takes none for images in memory, else one a core, at
+            most 8.
+        pin_memory: page-locked batches, for faster copies to a GPU; nothing where there is none.
+
+    Raises:
+        UserError: in `setup`, whatever is wrong with the dataset, as far as reading headers tells.
+    """
+
+    def __init__(
+        self,
+        split: Split | Callable[[], Split],
+        sampler: Callable[..., PKBatchSampler],
+        *,
+        train_transform: Transform | None = None,
+        eval_transform: Transform | None = None,
+        channels: int = 3,
+        protocol: str = "paper",
+        seed: int = 0,
+        eval_batch_size: int = 256,
+        num_workers: int | None = None,
+        pin_memory: bool = True,
+    ) -> None:
+        super().__init__()
+        if protocol not in ("paper", "holdout"):
+            raise UserError(f"protocol={protocol} must be paper or holdout.")
+        self.split, self.sampler, self.seed = split, sampler, seed
+        self.train_transform, self.eval_transform, self.channels = train_transform, eval_transform, channels
+        self.protocol, self.eval_batch_size = protocol, eval_batch_size
+        self.num_workers, self.pin_memory = num_workers, pin_memory
+        self._train: Samples | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load and check the dataset, once."""
+        if self._train is not None:
+            return
+        split = self.split if isinstance(self.split, Split) else self.split()
+        check_split(split)
+        check_files(split.train, split.query, split.gallery)
+        test = EvaluationSet.of(split.query, split.gallery)
+        learning = hold_out(split) if self.protocol == "holdout" else split
+        validation = EvaluationSet.of(learning.query) if self.protocol == "holdout" else test
+        self._evaluation = {"val": validation, "test": test}
+        self.classes: Sequence[str] = split.classes
+        kept, labels = np.unique(learning.train.labels, return_inverse=True)
+        self.train_classes = [str(split.classes[c]) for c in kept]
+        self._train = Samples(learning.train.images, labels.astype(np.int64), learning.train.names)
+
+    @property
+    def train_set(self) -> Samples:
+        """The images trained on, labels 0 … C−1."""
+        self.setup()
+        assert self._train is not None
+        return self._train
+
+    @property
+    def num_classes(self) -> int:
+        """C, number of classes trained on."""
+        return len(np.unique(self.train_set.labels))
+
+    def evaluation_set(self, stage: str) -> EvaluationSet:
+        """The images of stage "val" or "test", in the order of their batches' indices."""
+        self.setup()
+        return self._evaluation[stage]
+
+    def train_dataloader(self) -> TrainLoader:
+        """This process's shares of the P×K batches."""
+        samples = self.train_set
+        rank, world_size = self._process()
+        sampler = self.sampler(samples.labels, seed=self.seed, rank=rank, world_size=world_size)
+        dataset = ImageDataset(samples, self.train_transform, self.channels)
+        return TrainLoader(dataset, sampler, self._options(samples))
+
+    def val_dataloader(self) -> ImageLoader:
+        """This process's part of the validation images."""
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> ImageLoader:
+        """This process's part of the test images."""
+        return self._evaluation_loader("test")
+
+    def _evaluation_loader(self, stage: str) -> ImageLoader:
+        samples = self.evaluation_set(stage).samples
+        rank, world_size = self._process()
+        dataset = ImageDataset(samples, self.eval_transform, self.channels)
+        mine = range(rank, len(samples), world_size)
+        batches = {"batch_size": self.eval_batch_size, "sampler": mine}
+        return ImageLoader(dataset, batches | self._options(samples))
+
+    def _process(self) -> tuple[int, int]:
+        """Rank of this process and number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _options(self, samples: Samples) -> dict[str, Any]:
+        workers = self.num_workers
+        if workers is None:
+            in_memory = isinstance(samples.images, np.ndarray)
+            workers = 0 if in_memory else min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+        pin = self.pin_memory and torch.cuda.is_available()
+        return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pin}

@@ -1,0 +1,119 @@
+"""Loaders that name a broken image, and draw the same batches resumed or not, on however many workers."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+
+from dml.data.images import Draw, ImageDataset
+from dml.data.sampler import PKBatchSampler
+from dml.errors import UserError
+
+
+class SeededBatches(Sampler[list[Draw]]):
+    """The batches of a P×K sampler, epoch after epoch, each image with the seed of its augmentation.
+
+    The seed follows from (seed, epoch, step, place in the global batch): an image that is drawn twice looks
+    different each time, and a batch is the same whatever the number of processes and workers.
+
+    Attributes:
+        start: batches, counted from the first epoch, that the next iteration passes over.
+    """
+
+    def __init__(self, sampler: PKBatchSampler) -> None:
+        self.pk, self.start = sampler, 0
+
+    def __len__(self) -> int:
+        return len(self.pk)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return islice(self._stream(*divmod(self.start, len(self.pk))), len(self.pk))
+
+    def _stream(self, epoch: int, step: int) -> Iterator[list[Draw]]:
+        pk = self.pk
+        while True:
+            pk.set_epoch(epoch)
+            pk.skip(step)
+            for at, batch in enumerate(pk, start=step):
+                seeds = np.random.SeedSequence([pk.seed, epoch, at]).generate_state(pk.batch_size)[pk.share]
+                yield [Draw(image, int(seed)) for image, seed in zip(batch, seeds, strict=True)]
+            epoch, step = epoch + 1, 0
+
+
+class Reporting(Dataset[Any]):
+    """A dataset that returns a UserError where the one inside raises it."""
+
+    def __init__(self, inner: ImageDataset) -> None:
+        self.inner = inner
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __getitem__(self, key: int | Draw) -> dict[str, Any] | UserError:
+        try:
+            return self.inner[key]
+        except UserError as error:
+            return error
+
+
+def collate_or_report(items: list[Any]) -> Any:
+    """The batch of these items, or the first error among them."""
+    errors = (item for item in items if isinstance(item, UserError))
+    return next(errors, None) or default_collate(items)
+
+
+class ImageLoader(DataLoader[dict[str, Any]]):
+    """A DataLoader that raises a broken image's own UserError, also where a worker process came upon it.
+
+    What a worker raises, torch wraps into the worker's traceback, and then waits 5 s for each worker to end. So
+    workers hand the error over like a batch.
+
+    Args:
+        dataset: the images.
+        options: arguments of `DataLoader`.
+    """
+
+    def __init__(self, dataset: ImageDataset, options: dict[str, Any]) -> None:
+        super().__init__(Reporting(dataset), collate_fn=collate_or_report, **options)
+
+    # A generator: workers start at the first batch. Lightning asks for more iterators than it uses.
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+class TrainLoader(ImageLoader):
+    """Augmented P×K batches as one endless sequence, of which every iteration hands out an epoch's worth.
+
+    So a resumed run sees exactly what an unbroken one would have seen, wherever it was stopped: Lightning
+    saves and restores `state_dict` with the loop's progress. Nobody needs to call `set_epoch`; Lightning calls
+    it late when it resumes, and counts an epoch that `max_steps` cut short as a whole one.
+
+    Args:
+        dataset: the training images.
+        sampler: chooses the batches.
+        options: arguments of `DataLoader`.
+    """
+
+    def __init__(self, dataset: ImageDataset, sampler: PKBatchSampler, options: dict[str, Any]) -> None:
+        batches = SeededBatches(sampler)
+        super().__init__(dataset, {"batch_sampler": batches, **options})
+        self.batches, self.handed_out = batches, 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        self.batches.start = self.handed_out
+        for batch in super().__iter__():
+            self.handed_out += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Batches handed out so far, whatever workers have prefetched."""
+        return {"handed_out": self.handed_out}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after the batches that had been handed out when the state was saved."""
+        self.handed_out = state["handed_out"]

@@ -1,0 +1,81 @@
+"""Which images learn, validate and test."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dml.data.split import Samples, Split
+from dml.errors import UserError
+
+HOLDOUT_SHARE = 0.2
+HOLDOUT_SEED = 0
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Images to judge a model by.
+
+    Attributes:
+        samples: N images: the queries, then the gallery where that is a set of its own. Labels are positions
+            in the split's classes.
+        query_index: (Nq,) positions of the images that search.
+        gallery_index: (Ng,) positions of the images that are searched; None where the queries search one
+            another.
+    """
+
+    samples: Samples
+    query_index: np.ndarray
+    gallery_index: np.ndarray | None = None
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) classes of the images."""
+        return self.samples.labels
+
+    @classmethod
+    def of(cls, query: Samples, gallery: Samples | None = None) -> "EvaluationSet":
+        """Queries that search a gallery, or one another."""
+        if gallery is None:
+            return cls(query, np.arange(len(query)))
+        both = np.arange(len(query) + len(gallery))
+        return cls(concatenate(query, gallery), both[: len(query)], both[len(query) :])
+
+
+def concatenate(first: Samples, second: Samples) -> Samples:
+    """The images of both, in order."""
+    if isinstance(first.images, np.ndarray) and isinstance(second.images, np.ndarray):
+        images: Sequence | np.ndarray = np.concatenate([first.images, second.images])
+    else:
+        images = [*first.images, *second.images]
+    return Samples(images, np.concatenate([first.labels, second.labels]), [*first.names, *second.names])
+
+
+def choose(samples: Samples, chosen: np.ndarray) -> Samples:
+    """The images at the given positions, or where the (N,) mask is true."""
+    index = np.arange(len(samples))[chosen]
+    if isinstance(samples.images, np.ndarray):
+        images: Sequence | np.ndarray = samples.images[index]
+    else:
+        images = [samples.images[i] for i in index]
+    return Samples(images, samples.labels[index], [samples.names[i] for i in index])
+
+
+def hold_out(split: Split) -> Split:
+    """The training side alone, a part of its classes held out as the queries of a validation.
+
+    A fifth of the training classes, at least two, chosen by one fixed shuffle: the same for every seed, so
+    that runs compare. The queries search one another.
+
+    Raises:
+        UserError: fewer than four training classes.
+    """
+    classes = np.unique(split.train.labels)
+    if len(classes) < 4:
+        raise UserError(
+            f"protocol=holdout needs at least 4 training classes, not {len(classes)}: use protocol=paper."
+        )
+    count = max(2, round(HOLDOUT_SHARE * len(classes)))
+    held = np.random.default_rng(HOLDOUT_SEED).permutation(classes)[:count]
+    out = np.isin(split.train.labels, held)
+    return Split(split.classes, choose(split.train, ~out), choose(split.train, out))

@@ -1,0 +1,138 @@
+"""Batches of P classes × K images, by counting."""
+
+from collections import Counter
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from dml.data.sampler import Deck, PKBatchSampler
+from dml.errors import UserError
+
+# 7 classes of 2, 3, … images; class c holds the images whose label is 10·c, in shuffled places.
+SIZES = [2, 3, 9, 4, 6, 5, 12]
+LABELS = np.random.default_rng(0).permutation(np.repeat(10 * np.arange(len(SIZES)), SIZES))
+
+
+def draw(epoch: int = 0, **options: int) -> list[list[int]]:
+    settings = {"classes_per_batch": 3, "images_per_class": 4, "steps_per_epoch": 50, "seed": 5, **options}
+    sampler = PKBatchSampler(LABELS, **settings)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def test_a_batch_holds_p_classes_of_k_images_side_by_side() -> None:
+    for batch in draw():
+        labels = LABELS[batch].reshape(3, 4)
+        assert (labels == labels[:, :1]).all()
+        assert len(set(labels[:, 0])) == 3
+
+
+def test_no_image_twice_in_a_batch_where_its_class_has_enough() -> None:
+    for batch in draw():
+        for image, times in Counter(batch).items():
+            size = SIZES[LABELS[image] // 10]
+            assert times <= -(-4 // size)
+
+
+def test_a_small_class_repeats_its_own_images_evenly() -> None:
+    for batch in draw():
+        for label, size in ((0, 2), (10, 3)):
+            counts = Counter(i for i in batch if LABELS[i] == label)
+            if counts:
+                assert len(counts) == size
+                assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@pytest.mark.parametrize("steps", [1, 2, 7, 50])
+def test_classes_and_the_images_of_a_class_appear_equally_often(steps: int) -> None:
+    shown = Counter(dict.fromkeys(range(len(LABELS)), 0))
+    for batch in draw(steps_per_epoch=steps):
+        shown.update(batch)
+    classes = [sum(shown[i] for i in np.flatnonzero(c == LABELS)) for c in np.unique(LABELS)]
+    assert max(classes) - min(classes) <= 4
+    for c in np.unique(LABELS):
+        counts = [shown[i] for i in np.flatnonzero(c == LABELS)]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_every_class_can_meet_every_other() -> None:
+    met = {
+        frozenset(pair) for b in draw() for p in LABELS[b] for q in LABELS[b] if p < q for pair in [(p, q)]
+    }
+    assert len(met) == 7 * 6 // 2
+
+
+def test_batches_follow_from_seed_and_epoch_and_nothing_else() -> None:
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    assert draw(3) == draw(3)
+    assert draw(3) != draw(4)
+    assert draw(3) != draw(3, seed=6)
+    assert (np.random.get_state()[1] == before[0]).all()  # noqa: NPY002
+    assert (torch.get_rng_state() == before[1]).all()
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 5, 12])
+def test_the_shares_of_all_processes_are_the_global_batch(world_size: int) -> None:
+    shares = [draw(2, rank=r, world_size=world_size) for r in range(world_size)]
+    assert [list(chain(*parts)) for parts in zip(*shares, strict=True)] == draw(2)
+    sizes = [len(share[0]) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_skipped_steps_are_the_epochs_first_and_only_once() -> None:
+    sampler = PKBatchSampler(LABELS, 3, 4, steps_per_epoch=10, seed=5)
+    whole = list(sampler)
+    sampler.skip(7)
+    assert list(sampler) == whole[7:]
+    assert list(sampler) == whole
+    sampler.skip(7)
+    sampler.set_epoch(1)
+    assert len(list(sampler)) == len(sampler) == 10
+
+
+def test_an_epoch_is_one_pass_unless_told() -> None:
+    assert len(PKBatchSampler(LABELS, 3, 4)) == 41 // 12
+    assert len(PKBatchSampler(LABELS, 7, 12)) == 1
+
+
+def test_a_dataloader_takes_it_and_lightning_finds_set_epoch() -> None:
+    sampler = PKBatchSampler(LABELS, 3, 4, seed=5)
+    loader = DataLoader(torch.arange(len(LABELS)), batch_sampler=sampler)  # type: ignore[arg-type]
+    assert [b.tolist() for b in loader] == list(sampler)
+    assert callable(loader.batch_sampler.sampler.set_epoch)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"classes_per_batch": 8}, "classes_per_batch=8 must be at least 2 and at most 7"),
+        ({"classes_per_batch": 1}, "classes_per_batch=1"),
+        ({"images_per_class": 13}, "images_per_class=13 must be at least 2 and at most 12"),
+        ({"images_per_class": 1}, "images_per_class=1"),
+        ({"steps_per_epoch": 0}, "steps_per_epoch=0"),
+        ({"rank": 2, "world_size": 2}, "process 2 of 2"),
+        ({"world_size": 13}, "batch of 12 images"),
+    ],
+)
+def test_impossible_batches_are_refused(settings: dict[str, int], named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        draw(**settings)
+
+
+def test_a_hand_across_two_shuffles_repeats_no_item() -> None:
+    deck = Deck(np.arange(5), np.random.default_rng(1))
+    hands = [deck.deal(3) for _ in range(500)]
+    assert all(len(set(hand)) == 3 for hand in hands)
+    assert all(sorted(np.concatenate(hands)[i : i + 5]) == [0, 1, 2, 3, 4] for i in range(0, 15, 15))
+    counts = np.bincount(np.concatenate(hands))
+    assert counts.tolist() == [300] * 5
+
+
+def test_a_hand_larger_than_the_deck_is_even() -> None:
+    deck = Deck(np.arange(3), np.random.default_rng(2))
+    deck.deal(2)
+    for _ in range(200):
+        assert sorted(np.bincount(deck.deal(5), minlength=3)) == [1, 2, 2]
