@@ -54,7 +54,7 @@ def extract(archive: Path, folder: Path) -> None:
             "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or error
         )
         raise UserError(
-            f"Cannot unpack {archive} into {folder}: {reason}; nothing is left there; mend this, then run again."
+            f"Cannot unpack {archive} into {folder}: {reason}; nothing was left there, run it again."
         ) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
