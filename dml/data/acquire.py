@@ -17,13 +17,13 @@ class Source(NamedTuple):
         file: its name in the dataset's root.
         makes: the folder it unpacks to; its own name where there is nothing to unpack.
         md5: hexadecimal digest, None where none is published.
-        url: where to fetch it, None where only a person can.
+        urls: where to fetch it, in the order to try; none where only a person can.
     """
 
     file: str
     makes: str
     md5: str | None
-    url: str | None = None
+    urls: tuple[str, ...] = ()
 
 
 def acquire(root: Path, sources: Sequence[Source], elsewhere: str) -> None:
@@ -45,14 +45,25 @@ def acquire(root: Path, sources: Sequence[Source], elsewhere: str) -> None:
 
 def _bring(root: Path, source: Source, elsewhere: str) -> None:
     file = root / source.file
+    if not source.urls and not file.is_file():
+        raise UserError(f"{source.file} is not in {root} and cannot be fetched from anywhere; {elsewhere}")
     try:
-        if source.url is None and not file.is_file():
-            raise UserError(f"{source.file} is not in {root} and no public host has it any more.")
-        fetch(source.url or "", file, source.md5)
+        _fetch_from_any(source.urls or ("",), file, source.md5)
     except UserError as error:
         raise UserError(f"{str(error).rstrip('.')}; {elsewhere}") from None
     if source.file != source.makes:
         extract(file, root)
+
+
+def _fetch_from_any(urls: tuple[str, ...], file: Path, md5: str | None) -> None:
+    for url in urls:
+        try:
+            fetch(url, file, md5)
+            return
+        except UserError:
+            # A part that has come is worth more than another address, which might begin it anew.
+            if url == urls[-1] or file.is_file() or file.with_name(f"{file.name}.part").exists():
+                raise
 
 
 def top_folder(root: Path, top: str, dataset: str) -> Path:

@@ -10,7 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import BinaryIO, Protocol, runtime_checkable
 
 import rich.progress
 
@@ -26,6 +26,13 @@ DAMAGED = (
     NotImplementedError,
 )
 JUNK = "__MACOSX"
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """What the members of archives have in common."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 def extract(archive: Path, folder: Path) -> None:
@@ -60,13 +67,13 @@ def extract(archive: Path, folder: Path) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _write(target: Path, content: IO[bytes] | None) -> None:
+def _write(target: Path, content: Readable | None) -> None:
     """Write one entry; None is a folder."""
     if content is None:
         target.mkdir(parents=True, exist_ok=True)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    with content, target.open("wb") as sink:
+    with target.open("wb") as sink:
         shutil.copyfileobj(content, sink, 1 << 20)
 
 
@@ -82,7 +89,7 @@ def _place(staging: Path, folder: Path, archive: Path) -> None:
         entry.replace(folder / entry.name)
 
 
-def _entries(archive: Path, file: IO[bytes]) -> Iterator[tuple[str, IO[bytes] | None]]:
+def _entries(archive: Path, file: BinaryIO) -> Iterator[tuple[str, Readable | None]]:
     """Checked names and contents of an archive, a folder's content being None."""
     if zipfile.is_zipfile(archive):
         entries = _zip_entries(archive, file)
@@ -101,7 +108,7 @@ def _entries(archive: Path, file: IO[bytes]) -> Iterator[tuple[str, IO[bytes] | 
             yield str(path), content
 
 
-def _zip_entries(archive: Path, file: IO[bytes]) -> Iterator[tuple[str, IO[bytes] | None]]:
+def _zip_entries(archive: Path, file: BinaryIO) -> Iterator[tuple[str, Readable | None]]:
     with zipfile.ZipFile(file) as opened:
         for info in opened.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -112,7 +119,7 @@ def _zip_entries(archive: Path, file: IO[bytes]) -> Iterator[tuple[str, IO[bytes
             yield info.filename, None if info.is_dir() else opened.open(info)
 
 
-def _tar_entries(archive: Path, file: IO[bytes]) -> Iterator[tuple[str, IO[bytes] | None]]:
+def _tar_entries(archive: Path, file: BinaryIO) -> Iterator[tuple[str, Readable | None]]:
     with tarfile.open(fileobj=file) as opened:
         for member in opened:
             if member.isdir():

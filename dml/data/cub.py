@@ -14,7 +14,7 @@ SOURCES = (
         "CUB_200_2011.tgz",
         makes=TOP,
         md5="97eceeb196236b17998738112f37df78",
-        url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
+        urls=("https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",),
     ),
 )
 ELSEWHERE = (

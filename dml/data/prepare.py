@@ -19,7 +19,7 @@ from dml.data.download import extract
 from dml.data.duplicates import conflicting_duplicates
 from dml.data.fingerprint import fingerprint
 from dml.data.listing import count
-from dml.data.split import Samples, Split
+from dml.data.split import Split
 from dml.errors import UserError
 
 # Loaders of (root, download), and those of (root) for images that nobody else has.
@@ -50,9 +50,15 @@ def prepare(name: str, root: Path, archives: Sequence[Path] = ()) -> Split:
     except UserError:
         for archive in archives:
             adopt(archive, root)
-        split = load(root, download=True) if name in PUBLIC else load(root)
+        split = load(root, **_options(name, archives))
     check_present(split, root)
     return split
+
+
+def _options(name: str, archives: Sequence[Path]) -> dict[str, bool]:
+    """Whether to fetch: not what a person says to have, which would hide that it was the wrong archive."""
+    fetch = name in PUBLIC and all(archive.suffix.lower() in LOOSE for archive in archives)
+    return {"download": True} if fetch else {}
 
 
 def adopt(archive: Path, root: Path) -> None:
@@ -68,12 +74,13 @@ def adopt(archive: Path, root: Path) -> None:
 
 def check_present(split: Split, root: Path) -> None:
     """Raise UserError unless every image listed is there and not empty."""
-    images = [pair for part in _parts(split) for pair in zip(part.names, map(Path, part.images), strict=True)]
-    absent = [name for name, file in images if not file.is_file() or not file.stat().st_size]
+    parts = [part for part in (split.train, split.query, split.gallery) if part is not None]
+    files = [Path(file) for part in parts for file in part.images]
+    absent = [file for file in files if not file.is_file() or not file.stat().st_size]
     if absent:
         raise UserError(
-            f"{len(absent):,} of {len(images):,} images listed are missing or empty in {root}, beginning with "
-            f"'{absent[0]}': this copy is not whole, move it away and prepare it anew."
+            f"{len(absent):,} of the {len(files):,} images listed in {root} are missing or empty, beginning with "
+            f"{absent[0]}: this copy is not whole, move it away and prepare it anew."
         )
 
 
@@ -119,10 +126,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.duplicates:
         print(report_duplicates(split))
     return 0
-
-
-def _parts(split: Split) -> list[Samples]:
-    return [part for part in (split.train, split.query, split.gallery) if part is not None]
 
 
 if __name__ == "__main__":

@@ -13,12 +13,15 @@ SOURCES = (
         "Stanford_Online_Products.zip",
         makes=TOP,
         md5="7f73d41a2f44250d4779881525aea32e",
-        url="ftp://cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
+        urls=(
+            "http://ftp.cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
+            "ftp://cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
+        ),
     ),
 )
 ELSEWHERE = (
-    "or get Stanford_Online_Products.zip by hand (http://ftp.cs.stanford.edu/cs/cvgl/, the project's page "
-    "https://cvgl.stanford.edu/projects/lifted_struct/, or a mirror) and name it with --archive."
+    "or get Stanford_Online_Products.zip by hand (the project's page is "
+    "https://cvgl.stanford.edu/projects/lifted_struct/; there are mirrors) and name it with --archive."
 )
 LISTS = {"train": "Ebay_train.txt", "query": "Ebay_test.txt"}
 
