@@ -1,0 +1,132 @@
+"""Bring a dataset to where training finds it, check it, and say what is there.
+
+    python scripts/prepare.py cub --root data
+    python scripts/prepare.py cars --root data --archive cars_train.tgz cars_test.tgz car_devkit.tgz
+    python scripts/prepare.py folder --root my_images --duplicates
+
+What is there already is checked and left as it is, so running it again does no harm.
+"""
+
+import argparse
+import shutil
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dml.data import cars, cub, folder, inshop, manifest, sop
+from dml.data.download import extract
+from dml.data.duplicates import conflicting_duplicates
+from dml.data.fingerprint import fingerprint
+from dml.data.listing import count
+from dml.data.split import Split
+from dml.errors import UserError
+
+# Loaders of (root, download), and those of (root) for images that nobody else has.
+PUBLIC: dict[str, Callable[..., Split]] = {
+    "cub": cub.load,
+    "cars": cars.load,
+    "sop": sop.load,
+    "inshop": inshop.load,
+}
+OWN: dict[str, Callable[..., Split]] = {"folder": folder.load, "manifest": manifest.load}
+LOOSE = {".mat", ".txt", ".csv"}
+
+
+def prepare(name: str, root: Path, archives: Sequence[Path] = ()) -> Split:
+    """The dataset in `root`; if it is not there, unpacked from `archives` or fetched.
+
+    Args:
+        name: a key of `PUBLIC` or `OWN`.
+        root: what `dataset.root` will be.
+        archives: archives, or loose annotation files, that lie elsewhere.
+
+    Raises:
+        UserError: it cannot be had, is not what it should be, or lacks images.
+    """
+    load = (PUBLIC | OWN)[name]
+    try:
+        split = load(root)
+    except UserError:
+        for archive in archives:
+            adopt(archive, root)
+        split = load(root, **_options(name, archives))
+    check_present(split, root)
+    return split
+
+
+def _options(name: str, archives: Sequence[Path]) -> dict[str, bool]:
+    """Whether to fetch: not what a person says to have, which would hide that it was the wrong archive."""
+    fetch = name in PUBLIC and all(archive.suffix.lower() in LOOSE for archive in archives)
+    return {"download": True} if fetch else {}
+
+
+def adopt(archive: Path, root: Path) -> None:
+    """Unpack an archive into `root`, or copy a loose annotation file there."""
+    if not archive.is_file():
+        raise UserError(f"--archive {archive} is not a file: name the archive as it was downloaded.")
+    if archive.suffix.lower() not in LOOSE:
+        extract(archive, root)
+    elif not (root / archive.name).exists():
+        root.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(archive, root / archive.name)
+
+
+def check_present(split: Split, root: Path) -> None:
+    """Raise UserError unless every image listed is there and not empty."""
+    parts = [part for part in (split.train, split.query, split.gallery) if part is not None]
+    files = [Path(file) for part in parts for file in part.images]
+    absent = [file for file in files if not file.is_file() or not file.stat().st_size]
+    if absent:
+        raise UserError(
+            f"{len(absent):,} of the {len(files):,} images listed in {root} are missing or empty, beginning with "
+            f"{absent[0]}: this copy is not whole, move it away and prepare it anew."
+        )
+
+
+def report(name: str, split: Split, root: Path) -> str:
+    """What is there, the split's fingerprint, and the next command."""
+    size = count(split)
+    gallery = f" that search a gallery of {size.gallery_images:,}" if split.gallery else ""
+    return (
+        f"{name}: {size.train_images:,} training images of {size.train_classes:,} classes, "
+        f"{size.query_images:,} test images{gallery} of {size.test_classes:,} other classes.\n"
+        f"Split fingerprint: {fingerprint(split)}\n"
+        f"Next: python -m dml.train dataset={name} \"dataset.root='{root}'\""
+    )
+
+
+def report_duplicates(split: Split) -> str:
+    """One line a group of identical files that have different classes."""
+    groups = conflicting_duplicates(split)
+    lines = [" = ".join(f"{image.name} (class '{image.label}')" for image in group) for group in groups]
+    return "\n".join([f"Identical images under different classes: {len(groups)}", *lines])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("dataset", choices=[*PUBLIC, *OWN])
+    parser.add_argument("--root", type=Path, required=True, help="what dataset.root will be")
+    parser.add_argument("--archive", type=Path, nargs="+", default=[], help="archives that you have already")
+    parser.add_argument("--duplicates", action="store_true", help="look for one image under several classes")
+    arguments = parser.parse_args(argv)
+    warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
+    try:
+        split = prepare(arguments.dataset, arguments.root, arguments.archive)
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped; run the same command again to go on.", file=sys.stderr)
+        return 130
+    print(report(arguments.dataset, split, arguments.root))
+    if arguments.duplicates:
+        print(report_duplicates(split))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
