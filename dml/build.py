@@ -77,5 +77,3 @@ def build_trainer(config: DictConfig) -> pl.Trainer:
         plugins=[AtomicCheckpointIO()],
         val_check_interval=interval,
     )
-
-

@@ -16,7 +16,9 @@ from dml.errors import UserError
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and moves it there when it is whole."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
         unfinished = f"{path}.part"
         super().save_checkpoint(checkpoint, unfinished, storage_options)
         os.replace(unfinished, path)

@@ -18,7 +18,9 @@ from dml.report import print_table, without_prefix, write_metrics
 def evaluate(config: DictConfig) -> dict[str, Any]:
     """Rebuild the run's model and dataset, test, report; returns what `metrics.json` holds."""
     if OmegaConf.is_missing(config, "ckpt_path"):
-        raise UserError("ckpt_path is missing: give the checkpoint to judge, such as ckpt_path=…/checkpoints/best.ckpt.")
+        raise UserError(
+            "ckpt_path is missing: give the checkpoint to judge, such as ckpt_path=…/checkpoints/best.ckpt."
+        )
     checkpoint = read_checkpoint(config.ckpt_path)
     run = adapted(run_config(checkpoint), config)
     seed_everything(run.seed, workers=True, verbose=False)
@@ -27,7 +29,9 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     load_learner(learner, checkpoint, config.ckpt_path)
     trainer = build_trainer(run)
     trainer.test(learner, datamodule=data, verbose=False)
-    test = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+    test = {
+        name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")
+    }
     if trainer.is_global_zero:
         print_table(f"{run.dataset.name}, {config.ckpt_path}", {"test": without_prefix(test, "test")})
     return test | {"dataset": run.dataset.name, "fingerprint": fingerprint(data.loaded_split)}
@@ -37,7 +41,9 @@ def adapted(run: DictConfig, config: DictConfig) -> DictConfig:
     """The run's configuration on this machine: nothing is trained, and no weights are read but the checkpoint's."""
     run.run_dir = config.run_dir
     run.model.weights = None
-    run.callbacks = {name: run.callbacks[name] for name in ("recall", "retrieval_grid") if run.callbacks.get(name)}
+    run.callbacks = {
+        name: run.callbacks[name] for name in ("recall", "retrieval_grid") if run.callbacks.get(name)
+    }
     run.logger = {}
     run.trainer.accelerator, run.trainer.devices = config.trainer.accelerator, config.trainer.devices
     if config.dataset.root is not None:

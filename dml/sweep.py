@@ -19,7 +19,9 @@ def read_trials(folder: Path) -> list[dict[str, Any]]:
         overrides = (str(entry).partition("=") for entry in OmegaConf.load(overrides_file))
         row: dict[str, Any] = {"trial": trial.name, **{key: value for key, _, value in overrides}}
         metrics_file = trial / "metrics.json"
-        figures = json.loads(metrics_file.read_text()) if metrics_file.is_file() else {"error": "did not finish"}
+        figures = (
+            json.loads(metrics_file.read_text()) if metrics_file.is_file() else {"error": "did not finish"}
+        )
         row |= {name: value for name, value in figures.items() if name.startswith("test/") or name == "error"}
         rows.append(row)
     return sorted(rows, key=lambda row: (-row.get("test/recall_at_1", -1.0), row["trial"]))
@@ -40,7 +42,9 @@ def write_csv(rows: list[dict[str, Any]], file: Path) -> None:
 
 def print_trials(rows: list[dict[str, Any]], title: str) -> None:
     """The columns that differ between trials, and the metrics."""
-    names = [name for name in columns_of(rows) if len({str(row.get(name)) for row in rows}) > 1 or len(rows) == 1]
+    names = [
+        name for name in columns_of(rows) if len({str(row.get(name)) for row in rows}) > 1 or len(rows) == 1
+    ]
     table = Table(*names, title=title, title_justify="left")
     for row in rows:
         cells = (row.get(name, "–") for name in names)

@@ -36,7 +36,9 @@ def train(config: DictConfig) -> dict[str, Any]:
     best = best_checkpoint(trainer)
     trainer.test(learner, datamodule=data, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
 
-    test = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+    test = {
+        name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")
+    }
     columns["trained"] = without_prefix(test, "test")
     if trainer.is_global_zero:
         print_table(f"{config.dataset.name}, {PROTOCOLS[config.protocol]}", columns)

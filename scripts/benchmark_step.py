@@ -77,7 +77,7 @@ def endless(data: EmbeddingData) -> Iterator[dict[str, torch.Tensor]]:
 def main() -> None:
     """Run both loops in turn and print their medians and the ratio."""
     with initialize_config_dir(CONF, version_base="1.3"), tempfile.TemporaryDirectory() as folder:
-        fixed = [f"run_dir={folder}", f"trainer.max_steps={STEPS}", f"+trainer.limit_val_batches=0"]
+        fixed = [f"run_dir={folder}", f"trainer.max_steps={STEPS}", "+trainer.limit_val_batches=0"]
         config = compose("train", overrides=[*sys.argv[1:], *fixed])
         seed_everything(config.seed, workers=True, verbose=False)
         data = build_data(config)

@@ -38,7 +38,13 @@ def test_a_mistake_is_one_sentence(tmp_path):
 
 def test_a_sweep_ends_with_a_table_and_a_failed_trial_does_not_end_it(tmp_path):
     done = run(
-        "dml.train", "-m", *FAST, "loss.alpha=2,-1", "loss.lambda=0.5", "hydra.sweep.dir=sweep", folder=tmp_path
+        "dml.train",
+        "-m",
+        *FAST,
+        "loss.alpha=2,-1",
+        "loss.lambda=0.5",
+        "hydra.sweep.dir=sweep",
+        folder=tmp_path,
     )
     assert "2 trials, best Recall@1 first" in done.stdout, done.stderr
     with (tmp_path / "sweep" / "sweep.csv").open() as stream:

@@ -14,7 +14,9 @@ def options(group: str) -> list[str]:
     return sorted(file.stem for file in (Path(CONF) / group).glob("*.yaml"))
 
 
-GROUPS = sorted(folder.name for folder in Path(CONF).iterdir() if folder.is_dir() and folder.name != "__pycache__")
+GROUPS = sorted(
+    folder.name for folder in Path(CONF).iterdir() if folder.is_dir() and folder.name != "__pycache__"
+)
 
 
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in GROUPS for name in options(group)])

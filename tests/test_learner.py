@@ -42,8 +42,14 @@ def test_each_group_learns_at_its_own_rate():
 def test_a_loss_that_is_not_finite_names_the_batch():
     broken = learner()
     names = ["a/1.png", "a/2.png", "b/1.png", "b/2.png"]
-    broken._trainer = SimpleNamespace(datamodule=SimpleNamespace(train_set=SimpleNamespace(names=names)), global_step=7)
-    batch = {"image": torch.full((2, 3), torch.nan), "label": torch.tensor([0, 1]), "index": torch.tensor([2, 0])}
+    broken._trainer = SimpleNamespace(
+        datamodule=SimpleNamespace(train_set=SimpleNamespace(names=names)), global_step=7
+    )
+    batch = {
+        "image": torch.full((2, 3), torch.nan),
+        "label": torch.tensor([0, 1]),
+        "index": torch.tensor([2, 0]),
+    }
     with pytest.raises(UserError, match=r"nan at step 7, on the batch of b/1.png, a/1.png"):
         broken.training_step(batch, 0)
 

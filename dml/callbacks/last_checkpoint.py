@@ -25,10 +25,14 @@ class LastCheckpoint(ModelCheckpoint):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer)
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         if isinstance(exception, (KeyboardInterrupt, SIGTERMException)):
             path = self._save(trainer)
-            rank_zero_info(f"Stopped at step {trainer.global_step}. The same command with ckpt_path='{path}' goes on.")
+            rank_zero_info(
+                f"Stopped at step {trainer.global_step}. The same command with ckpt_path='{path}' goes on."
+            )
 
     def _save(self, trainer: pl.Trainer) -> str:
         path = self.format_checkpoint_name({})

@@ -39,7 +39,9 @@ class RetrievalGrid(pl.Callback):
         else:
             gallery_G, self_index = evaluation.gallery_index, None
         found = nearest(z_ND[query_Q], z_ND[gallery_G], self.neighbours, self_index)
-        figure = self._draw(data, query_Q, gallery_G[found.index_QK.numpy()], found.similarity_QK.numpy(), evaluation)
+        figure = self._draw(
+            data, query_Q, gallery_G[found.index_QK.numpy()], found.similarity_QK.numpy(), evaluation
+        )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(self.path, dpi=120)
 
@@ -60,7 +62,11 @@ class RetrievalGrid(pl.Callback):
             show(axes[row, 0], images[query]["image"], str(data.classes[label]), QUERY)
             for axis, index, similarity in zip(axes[row, 1:], found_QK[row], similarity_QK[row], strict=True):
                 right = evaluation.labels[index] == label
-                title = f"{similarity:.2f}" if right else f"{similarity:.2f}  {data.classes[evaluation.labels[index]]}"
+                title = (
+                    f"{similarity:.2f}"
+                    if right
+                    else f"{similarity:.2f}  {data.classes[evaluation.labels[index]]}"
+                )
                 show(axis, images[index]["image"], title, RIGHT if right else WRONG)
         return figure
 

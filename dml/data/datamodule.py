@@ -76,6 +76,7 @@ class EmbeddingData(pl.LightningDataModule):
             return
         split = self.split if isinstance(self.split, Split) else self.split()
         check_split(split)
+        self.loaded_split = split
         check_files(split.train, split.query, split.gallery)
         test = EvaluationSet.of(split.query, split.gallery)
         learning = hold_out(split) if self.protocol == "holdout" else split

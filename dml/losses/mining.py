@@ -24,8 +24,8 @@ def relative_mining(similarity: Float[Tensor, "Q R"], pairs: Pairs, epsilon: flo
     S_QR = similarity.detach()
     hardest_positive_Q1 = S_QR.masked_fill(~pairs.positive, torch.inf).amin(dim=1, keepdim=True)
     hardest_negative_Q1 = S_QR.masked_fill(~pairs.negative, -torch.inf).amax(dim=1, keepdim=True)
-    negative_QR = pairs.negative & (S_QR > hardest_positive_Q1 - epsilon)
-    positive_QR = pairs.positive & (S_QR < hardest_negative_Q1 + epsilon)
+    negative_QR = pairs.negative & (hardest_positive_Q1 - epsilon < S_QR)
+    positive_QR = pairs.positive & (hardest_negative_Q1 + epsilon > S_QR)
     # In exact arithmetic one kind survives exactly when the other does; rounding at a tie may part them.
     both_Q1 = positive_QR.any(dim=1, keepdim=True) & negative_QR.any(dim=1, keepdim=True)
     return pairs._replace(positive=positive_QR & both_Q1, negative=negative_QR & both_Q1)

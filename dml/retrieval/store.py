@@ -42,7 +42,9 @@ def in_order(index: Int[Tensor, "M"], embedding: Float[Tensor, "M D"], size: int
     """
     present = torch.unique(index)
     if len(present) != size or present[0] != 0 or present[-1] != size - 1:
-        raise RuntimeError(f"{len(present)} of {size} images were evaluated; every one must be, exactly once.")
+        raise RuntimeError(
+            f"{len(present)} of {size} images were evaluated; every one must be, exactly once."
+        )
     ordered = embedding.new_empty(size, embedding.shape[1])
     ordered[index] = embedding
     return ordered
