@@ -23,7 +23,7 @@ def test_trials_are_sorted_by_recall_and_failed_ones_come_last(tmp_path):
     trial(tmp_path, 3, ["loss.alpha=3"], None)
     rows = read_trials(tmp_path)
     assert [row["loss.alpha"] for row in rows] == ["2", "1", "-1", "3"]
-    assert rows[2]["error"].startswith("UserError") and rows[3]["error"] == "did not finish"
+    assert [row.get("error", "")[:9] for row in rows[2:]] == ["UserError", "did not f"]
 
     write_csv(rows, tmp_path / "sweep.csv")
     with (tmp_path / "sweep.csv").open() as stream:
