@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dml.data import cars, cub, folder, inshop, manifest, sop
 from dml.data.download import extract
-from dml.data.duplicates import conflicting_duplicates
+from dml.data.duplicates import conflicting_duplicates, image_files
 from dml.data.fingerprint import fingerprint
 from dml.data.listing import count
 from dml.data.split import Split
@@ -76,9 +76,8 @@ def adopt(archive: Path, root: Path) -> None:
 
 
 def check_present(split: Split, root: Path) -> None:
-    """Raise UserError unless every image listed is there and not empty."""
-    parts = [part for part in (split.train, split.query, split.gallery) if part is not None]
-    files = [Path(file) for part in parts for file in part.images]
+    """Raise UserError unless every image file listed is there and not empty."""
+    files = [image.file for image in image_files(split)]
     absent = [file for file in files if not file.is_file() or not file.stat().st_size]
     if absent:
         raise UserError(
