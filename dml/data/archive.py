@@ -61,7 +61,8 @@ def extract(archive: Path, folder: Path) -> None:
             "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or error
         )
         raise UserError(
-            f"Cannot unpack {archive} into {folder}: {reason}; nothing was left there, run it again."
+            f"Cannot unpack {archive} into {folder}: {reason}; nothing was left there, so mend that and run "
+            "it again."
         ) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -91,10 +92,11 @@ def _place(staging: Path, folder: Path, archive: Path) -> None:
 
 def _entries(archive: Path, file: BinaryIO) -> Iterator[tuple[str, Readable | None]]:
     """Checked names and contents of an archive, a folder's content being None."""
-    if zipfile.is_zipfile(archive):
-        entries = _zip_entries(archive, file)
-    elif tarfile.is_tarfile(archive):
+    # A tar first: one that ends with a zip passes for a zip.
+    if tarfile.is_tarfile(archive):
         entries = _tar_entries(archive, file)
+    elif zipfile.is_zipfile(archive):
+        entries = _zip_entries(archive, file)
     else:
         raise UserError(
             f"{archive} is not a whole zip or tar archive: delete it and get it again "

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dml.data import cars, cub, folder, inshop, manifest, sop
 from dml.data.download import extract
-from dml.data.duplicates import conflicting_duplicates
+from dml.data.duplicates import conflicting_duplicates, image_files
 from dml.data.fingerprint import fingerprint
 from dml.data.listing import count
 from dml.data.split import Split
@@ -68,19 +68,21 @@ def adopt(archive: Path, root: Path) -> None:
     if archive.suffix.lower() not in LOOSE:
         extract(archive, root)
     elif not (root / archive.name).exists():
-        root.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(archive, root / archive.name)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(archive, root / archive.name)
+        except OSError as error:
+            raise UserError(f"Cannot copy {archive} to {root}: {error.strerror}.") from None
 
 
 def check_present(split: Split, root: Path) -> None:
-    """Raise UserError unless every image listed is there and not empty."""
-    parts = [part for part in (split.train, split.query, split.gallery) if part is not None]
-    files = [Path(file) for part in parts for file in part.images]
+    """Raise UserError unless every image file listed is there and not empty."""
+    files = [image.file for image in image_files(split)]
     absent = [file for file in files if not file.is_file() or not file.stat().st_size]
     if absent:
         raise UserError(
-            f"{len(absent):,} of the {len(files):,} images listed in {root} are missing or empty, beginning with "
-            f"{absent[0]}: this copy is not whole, move it away and prepare it anew."
+            f"{len(absent):,} of the {len(files):,} images listed in {root} are missing or empty, beginning "
+            f"with {absent[0]}: this copy is not whole, move it away and prepare it anew."
         )
 
 
@@ -113,15 +115,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--archive", type=Path, nargs="+", default=[], help="archives that you have already")
     parser.add_argument("--duplicates", action="store_true", help="look for one image under several classes")
     arguments = parser.parse_args(argv)
-    warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
-    try:
-        split = prepare(arguments.dataset, arguments.root, arguments.archive)
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Stopped; run the same command again to go on.", file=sys.stderr)
-        return 130
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
+        try:
+            split = prepare(arguments.dataset, arguments.root, arguments.archive)
+        except UserError as error:
+            print(f"Error: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("Stopped; run the same command again to go on.", file=sys.stderr)
+            return 130
     print(report(arguments.dataset, split, arguments.root))
     if arguments.duplicates:
         print(report_duplicates(split))
