@@ -34,6 +34,7 @@ class EmbeddingData(pl.LightningDataModule):
         sampler: `PKBatchSampler` but for its labels, seed and processes.
         train_transform: augmentation of one image, see `ImageDataset`.
         eval_transform: what an image passes through in validation and test.
+        extra_classes: from the training images, labels 0 … C−1, to more of more classes, `turned_classes`.
         channels: 1 (grey) or 3 (RGB).
         protocol: "paper" validates on the test set, as the papers do; "holdout" on a part of the training
             classes that is not trained on (`hold_out`).
@@ -54,6 +55,7 @@ class EmbeddingData(pl.LightningDataModule):
         *,
         train_transform: Transform | None = None,
         eval_transform: Transform | None = None,
+        extra_classes: Callable[[Samples], Samples] | None = None,
         channels: int = 3,
         protocol: str = "paper",
         seed: int = 0,
@@ -66,6 +68,7 @@ class EmbeddingData(pl.LightningDataModule):
             raise UserError(f"protocol={protocol} must be paper or holdout.")
         self.split, self.sampler, self.seed = split, sampler, seed
         self.train_transform, self.eval_transform, self.channels = train_transform, eval_transform, channels
+        self.extra_classes = extra_classes
         self.protocol, self.eval_batch_size = protocol, eval_batch_size
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self._train: Samples | None = None
@@ -85,7 +88,8 @@ class EmbeddingData(pl.LightningDataModule):
         self.classes: Sequence[str] = split.classes
         kept, labels = np.unique(learning.train.labels, return_inverse=True)
         self.train_classes = [str(split.classes[c]) for c in kept]
-        self._train = Samples(learning.train.images, labels.astype(np.int64), learning.train.names)
+        train = Samples(learning.train.images, labels.astype(np.int64), learning.train.names)
+        self._train = train if self.extra_classes is None else self.extra_classes(train)
 
     @property
     def train_set(self) -> Samples:

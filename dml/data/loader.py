@@ -1,4 +1,4 @@
-"""Loaders that name a broken image, and draw the same batches resumed or not, on however many workers."""
+"""Loaders that name a broken image, and draw the same batches resumed or not, on any number of workers."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -67,8 +67,8 @@ def collate_or_report(items: list[Any]) -> Any:
 class ImageLoader(DataLoader[dict[str, Any]]):
     """A DataLoader that raises a broken image's own UserError, also where a worker process came upon it.
 
-    What a worker raises, torch wraps into the worker's traceback, and then waits 5 s for each worker to end. So
-    workers hand the error over like a batch.
+    What a worker raises reaches the main process wrapped in the worker's traceback. So workers hand the error
+    over as they do a batch.
 
     Args:
         dataset: the images.
@@ -82,6 +82,8 @@ class ImageLoader(DataLoader[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         for batch in super().__iter__():
             if isinstance(batch, UserError):
+                # Ends the workers now: left to the garbage collector, each may take 5 s.
+                self._iterator = None
                 raise batch
             yield batch
 
@@ -90,8 +92,8 @@ class TrainLoader(ImageLoader):
     """Augmented P×K batches as one endless sequence, of which every iteration hands out an epoch's worth.
 
     So a resumed run sees exactly what an unbroken one would have seen, wherever it was stopped: Lightning
-    saves and restores `state_dict` with the loop's progress. Nobody needs to call `set_epoch`; Lightning calls
-    it late when it resumes, and counts an epoch that `max_steps` cut short as a whole one.
+    saves and restores `state_dict` with the loop's progress. Nobody needs to call `set_epoch`; Lightning
+    calls it late when it resumes, and counts an epoch that `max_steps` cut short as a whole one.
 
     Args:
         dataset: the training images.

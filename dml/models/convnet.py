@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from dml.models.embedder import Backbone, Embedder
 from dml.models.preprocessing import Preprocessing
@@ -11,23 +12,29 @@ from dml.models.weights import Published, load_weights
 
 
 class ConvNet(Backbone):
-    """Four blocks of 3×3 convolution, batch norm, ReLU and 2×2 max pooling, 64 channels each.
+    """Blocks of 3×3 convolution, batch norm, ReLU and 2×2 max pooling, 64 channels each.
 
-    The few-shot field's small network (Vinyals et al., Matching Networks, NIPS 2016, section 4.1), except
-    that pooling rounds up, so that images of any size have a map: 28×28 ends at 2×2, 8×8 at 1×1.
+    With four blocks the few-shot field's small network (Vinyals et al., Matching Networks, NIPS 2016, section
+    4.1), except that pooling rounds up, so that images of any size have a map: 28×28 ends at 2×2, 8×8 at 1×1.
 
     Args:
         in_channels: channels of the images, 1 or 3.
+        blocks: how many blocks; each halves the map.
+        grid: None, or the side to which the map is max-pooled before its places become channels: a global pooling
+            forgets where a stroke was, this does not.
+
+    Attributes:
+        out_channels: F, 64 or 64 · grid².
     """
 
-    out_channels = 64
-
-    def __init__(self, in_channels: int) -> None:
+    def __init__(self, in_channels: int, blocks: int = 4, grid: int | None = None) -> None:
         super().__init__()
-        widths = (in_channels, 64, 64, 64, 64)
+        widths = (in_channels, *[64] * blocks)
         self.blocks = nn.Sequential(
             *(self.block(*pair) for pair in pairwise(widths)),
         )
+        self.grid = grid
+        self.out_channels = 64 if grid is None else 64 * grid**2
 
     @staticmethod
     def block(inputs: int, outputs: int) -> nn.Sequential:
@@ -38,8 +45,9 @@ class ConvNet(Backbone):
             nn.MaxPool2d(2, ceil_mode=True),
         )
 
-    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 64 h w"]:
-        return self.blocks(images)
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F h w"]:
+        maps = self.blocks(images)
+        return maps if self.grid is None else F.adaptive_max_pool2d(maps, self.grid).flatten(1)[:, :, None, None]
 
 
 def convnet_embedder(
@@ -48,15 +56,17 @@ def convnet_embedder(
     pool: str = "max",
     weights: str | None = None,
     freeze_batchnorm: bool = False,
+    blocks: int = 4,
+    grid: int | None = None,
 ) -> Embedder:
     """An embedder on the small network, which takes pixels in [0, 1] as they are.
 
     Args:
-        in_channels: channels of the images, 1 or 3.
+        in_channels, blocks, grid: as in `ConvNet`.
         embedding_dim, pool, freeze_batchnorm: as in `Embedder`.
         weights: a file, or None; there are no ImageNet weights.
     """
-    backbone = ConvNet(in_channels)
+    backbone = ConvNet(in_channels, blocks, grid)
     load_weights(backbone, weights, Published(url=None))
     preprocessing = Preprocessing(mean=[0.0] * in_channels, std=[1.0] * in_channels)
     return Embedder(backbone, preprocessing, embedding_dim, pool, freeze_batchnorm)

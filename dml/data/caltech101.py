@@ -1,0 +1,72 @@
+"""Caltech-101: photographs of a hundred kinds of objects."""
+
+from pathlib import Path
+
+import numpy as np
+
+from dml.data.split import Samples, Split
+from dml.errors import UserError
+
+TOP = "101_ObjectCategories"
+CATEGORIES = 100
+TRAIN_CLASSES = 50
+# Clutter that is no category, and the faces of Faces once more, cut out.
+LEFT_OUT = {"BACKGROUND_Google", "Faces_easy"}
+ZIP = "caltech-101.zip"
+URL = f"https://data.caltech.edu/records/mzrjq-6wc02/files/{ZIP}"
+MD5 = "3138e1922a9193bfa496528edbbc45d0"
+
+
+def load(root: str | Path, download: bool = False) -> Split:
+    """The first fifty categories in byte order of their names train, the last fifty test.
+
+    Layout: `101_ObjectCategories/<category>/image_NNNN.jpg`. Of the folders two are left out:
+    BACKGROUND_Google, which is no category, and Faces_easy, which shows the faces of Faces. The number of
+    images is as found, since reduced copies of the official archive are in use too.
+    Source: Li, Andreeto, Ranzato, Perona, Caltech 101, CaltechDATA 2022, doi 10.22002/D1.20086.
+
+    Args:
+        root: folder that holds 101_ObjectCategories/.
+        download: fetch and unpack the official archive if that is not there.
+
+    Raises:
+        UserError: the folder is missing, does not hold the hundred categories, or one is empty.
+    """
+    root = Path(root)
+    if download and not (root / TOP).is_dir():
+        _download(root)
+    if not (root / TOP).is_dir():
+        raise UserError(
+            f"dataset.root={root} does not hold {TOP}/: set dataset.root to the folder that does, "
+            f"set dataset.download=true, or unpack {URL} there."
+        )
+    folders = sorted((f for f in (root / TOP).iterdir() if f.is_dir()), key=lambda folder: folder.name)
+    categories = [folder for folder in folders if folder.name not in LEFT_OUT]
+    if len(categories) != CATEGORIES:
+        raise UserError(
+            f"{root / TOP} holds {len(categories)} categories, not {CATEGORIES} "
+            f"(besides {' and '.join(sorted(LEFT_OUT))}): unpack it again."
+        )
+    train = _samples(root, categories[:TRAIN_CLASSES], first_label=0)
+    test = _samples(root, categories[TRAIN_CLASSES:], first_label=TRAIN_CLASSES)
+    return Split([folder.name for folder in categories], train, test)
+
+
+def _samples(root: Path, categories: list[Path], first_label: int) -> Samples:
+    files, labels = [], []
+    for label, category in enumerate(categories, start=first_label):
+        images = sorted(category.glob("*.jpg"))
+        if not images:
+            raise UserError(f"{category} holds no .jpg image: unpack {TOP} again.")
+        files += images
+        labels += [label] * len(images)
+    names = [file.relative_to(root).as_posix() for file in files]
+    return Samples(files, np.array(labels, dtype=np.int64), names)
+
+
+def _download(root: Path) -> None:
+    """Fetch the official zip, which holds a tar of the images, and unpack both."""
+    from dml.data.download import extract, fetch
+
+    extract(fetch(URL, root / ZIP, MD5), root)
+    extract(root / "caltech-101" / f"{TOP}.tar.gz", root)
