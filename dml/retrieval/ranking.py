@@ -91,8 +91,8 @@ def rank_block(S_BN: Float[Tensor, "B N"], found: Positives) -> Ranking:
     others_BM = largest_values(S_BN, found.column.shape[1])
     ahead_BM = torch.searchsorted(-others_BM, -s_BM, right=True)  # others with a similarity ≥ the positive's
     nth_M = torch.arange(1, s_BM.shape[1] + 1, device=s_BM.device)
-    position_BM = nth_M + ahead_BM
-    hit_BM = (nth_M <= R_B1) & (position_BM <= R_B1)
+    position_BM = nth_M + ahead_BM  # beyond M where there is no n-th positive, at −∞
+    hit_BM = position_BM <= R_B1
     precision_BM = torch.where(hit_BM, nth_M.double() / position_BM, 0.0)
 
     # In place and in float32: several times as fast as a sum of booleans, and exact below 2²⁴ images.

@@ -40,8 +40,9 @@ def clustered(size: int, classes: int, dim: int, spread: float = 1.0) -> tuple[t
 
 
 def test_four_images_by_hand() -> None:
-    # Unit vectors at 0°, 10°, 30° and 40° of classes a, b, a, b. From 0° the others follow as 10° (b), 30° (a),
-    # 40° (b): one ahead of the first a. From 10° as 0° (a), 30° (a), 40° (b): two ahead. The rest mirror these.
+    # Unit vectors at 0°, 10°, 30° and 40° of classes a, b, a, b. From 0° the others follow as 10° (b),
+    # 30° (a), 40° (b): one ahead of the first a. From 10° as 0° (a), 30° (a), 40° (b): two ahead of the b.
+    # The other two mirror these.
     angle = torch.tensor([0.0, 10.0, 30.0, 40.0]).deg2rad()
     z, labels = torch.stack([angle.cos(), angle.sin()], dim=1), torch.tensor([0, 1, 0, 1])
     ranking = rank_positives(z, labels, z, labels, torch.arange(4))

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from dml.retrieval import similarity
 from dml.retrieval.similarity import as_embeddings, block_rows, duplicate_rows, similarity_blocks
 
 
@@ -45,6 +46,18 @@ def test_equal_gallery_rows_tie_in_every_bit() -> None:
     gallery[repeated] = gallery[5].clone()
     S_QN = similarities(F.normalize(torch.randn(9, 77)), gallery)
     assert (S_QN[:, repeated] == S_QN[:, :1]).all()
+
+
+def test_equal_gallery_rows_tie_even_where_the_product_depends_on_the_column(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def uneven(a_BD: torch.Tensor, b_DN: torch.Tensor, out: torch.Tensor) -> None:
+        out.copy_(a_BD @ b_DN + 1e-6 * torch.rand(b_DN.shape[1]))
+
+    monkeypatch.setattr(similarity, "full_precision_mm", uneven)
+    gallery = F.normalize(torch.ones(100, 4))
+    S_QN = similarities(torch.eye(4), gallery)
+    assert torch.equal(S_QN, S_QN[:, :1].expand(4, 100))
 
 
 def test_duplicate_rows_by_hand() -> None:
