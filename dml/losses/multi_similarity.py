@@ -1,17 +1,11 @@
 """The multi-similarity loss."""
 
-import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
+from dml.losses.log_sum_exp import log_one_plus_sum_exp
 from dml.losses.mining import relative_mining
 from dml.losses.pair_loss import PairLoss, Pairs
-
-
-def log_one_plus_sum_exp(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "Q"]:
-    """log(1 + Σ exp(x)) over the masked entries of each row, without overflow; an empty row gives 0."""
-    return F.softplus(x.masked_fill(~mask, -torch.inf).logsumexp(dim=1))
 
 
 class MultiSimilarityLoss(PairLoss):
@@ -23,8 +17,9 @@ class MultiSimilarityLoss(PairLoss):
     Source: Wang et al., CVPR 2019, equation 15; mining equations 11 and 12.
 
     Deviations from the authors' released code: a pair of an image with itself is left out by index, not by
-    S < 1 − 1e-5, so true duplicates count; sums go through logsumexp, so that no β overflows; a batch in which
-    nothing survives gives a zero that still backpropagates. As there, the mean runs over all anchors.
+    S < 1 − 1e-5, so true duplicates count; the largest exponent is taken out of the sums, so that no β
+    overflows; a batch in which nothing survives gives a zero that still backpropagates. As there, the mean
+    runs over all anchors.
 
     Args:
         alpha: α > 0, sharpness of the positives' weights.

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from dml.losses.similarity import cosine_similarity, normalize
 
 
 class Pairs(NamedTuple):
@@ -39,17 +40,11 @@ def label_pairs(
     return Pairs(same_QR, negative_QR, labels)
 
 
-def full_precision(embeddings: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    """L2-normalised embeddings in float32, or float64 where they came so."""
-    wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
-    return F.normalize(wide, dim=-1)
-
-
 class PairLoss(nn.Module):
     """A loss on cosine similarities that is the mean over anchors of a function of each anchor's row.
 
-    A subclass writes `per_anchor` only. The rule is what makes General Pair Weighting (Wang et al., CVPR 2019,
-    section 3), gradients across processes, memories and proxies work for every loss alike.
+    A subclass writes `per_anchor` only. The rule is what makes General Pair Weighting (Wang et al., CVPR
+    2019, section 3), gradients across processes, memories and proxies work for every loss alike.
     All arithmetic is in float32 (float64 stays float64), outside autocast.
     """
 
@@ -70,12 +65,12 @@ class PairLoss(nn.Module):
     ) -> Float[Tensor, "Q"]:
         """Loss of each anchor against the references; arguments as in `forward`, none of them optional."""
         with torch.autocast(embeddings.device.type, enabled=False):
-            z_QD = full_precision(embeddings)
-            r_RD = z_QD if ref_embeddings is embeddings else full_precision(ref_embeddings)
-            S_QR = z_QD @ r_RD.T
+            z_QD = normalize(embeddings)
+            r_RD = None if ref_embeddings is embeddings else normalize(ref_embeddings)
+            S_QR = cosine_similarity(z_QD, r_RD)
             loss_Q = self.per_anchor(S_QR, label_pairs(labels, ref_labels, self_index))
-            # A NaN compares false and so survives no mining: without this term it would pass for a loss of zero.
-            return loss_Q + 0 * z_QD.sum(dim=1)
+            # A NaN compares false and survives no mining: without this term it would pass for a loss of 0.
+            return loss_Q + 0 * S_QR.detach().sum(dim=1)
 
     def forward(
         self,
@@ -90,8 +85,8 @@ class PairLoss(nn.Module):
         Args:
             embeddings: (B, D) embeddings of the anchors; L2-normalised here if they are not already.
             labels: (B,) their classes.
-            ref_embeddings: (R, D) references to compare with (memory, other processes, proxies); None compares
-                the batch with itself.
+            ref_embeddings: (R, D) references to compare with (memory, other processes, proxies); None
+                compares the batch with itself.
             ref_labels: (R,) classes of the references; given exactly when `ref_embeddings` is.
             self_index: (B,) position of each anchor among the references; None where no anchor is among them.
                 Only with `ref_embeddings`.

@@ -1,0 +1,67 @@
+"""What the tests of losses share: batches, similarity matrices, and the loss of a yaml."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dml.losses import Pairs
+from dml.losses.pair_loss import label_pairs
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def random_batch(seed: int, size: int = 12, classes: int = 4, dim: int = 6) -> tuple[Tensor, Tensor]:
+    """Random float64 embeddings, unnormalised, and labels of which some are alone in their class."""
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(size, dim, generator=generator, dtype=torch.float64)
+    return z, torch.randint(0, classes, (size,), generator=generator)
+
+
+def batches() -> dict[str, tuple[Tensor, Tensor]]:
+    """Ordinary, degenerate and duplicate-laden batches by name."""
+    z, y = random_batch(0)
+    opposite = torch.cat([z[:4], -z[:4], z[:4]])
+    return {
+        "random": (z, y),
+        "larger": random_batch(1, size=40, classes=8),
+        "one_class": (z, torch.zeros_like(y)),
+        "singletons": (z, torch.arange(len(y))),
+        "duplicates": (torch.cat([z[:6], z[:6]]), torch.cat([y[:6], y[:6]])),
+        "duplicates_across_classes": (torch.cat([z[:6], z[:6]]), torch.arange(12) // 3),
+        "opposite": (opposite, torch.arange(12) % 3),
+        "single_image": (z[:1], y[:1]),
+    }
+
+
+def similarity_and_pairs(z: Tensor, y: Tensor) -> tuple[Tensor, Pairs]:
+    """Cosine similarities of a batch with itself, and its pairs."""
+    unit = F.normalize(z, dim=1)
+    return unit @ unit.T, label_pairs(y, y, torch.arange(len(y)))
+
+
+def rename_lambda(node: Any) -> Any:
+    """`lambda` is a keyword in Python: the builder hands it over as `lam`, here as on the command line."""
+    if isinstance(node, dict):
+        return {"lam" if key == "lambda" else key: rename_lambda(value) for key, value in node.items()}
+    return node
+
+
+def from_yaml(name: str, **overrides: Any) -> Any:
+    """The object of `conf/<name>.yaml`, e.g. `loss/ms`, with keys replaced as on the command line."""
+    config = OmegaConf.load(CONF / f"{name}.yaml")
+    assert isinstance(config, DictConfig)
+    config.update(overrides)
+    return instantiate(rename_lambda(OmegaConf.to_container(config)))
+
+
+def value_and_gradient(loss: nn.Module, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss of a batch and its gradient with respect to the embeddings."""
+    z = z.detach().clone().requires_grad_()
+    value = loss(z, y)
+    (gradient,) = torch.autograd.grad(value, z)
+    return value.detach(), gradient
