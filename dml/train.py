@@ -41,7 +41,7 @@ def train(config: DictConfig) -> dict[str, Any]:
     }
     columns["trained"] = without_prefix(test, "test")
     if trainer.is_global_zero:
-        print_table(f"{config.dataset.name}, {PROTOCOLS[config.protocol]}", columns)
+        print_table(f"{config.dataset.name}: {PROTOCOLS[config.protocol]}", columns)
     return test | {
         "baselines": {name: column for name, column in columns.items() if name != "trained"},
         f"val/best_recall_at_{config.dataset.recall_at[0]}": float(best.best_model_score),
