@@ -62,6 +62,7 @@ def build_learner(config: DictConfig, num_classes: int) -> Learner:
         scheduler=build(config.scheduler),
         lr_factors=config.lr_factors,
         config=config,
+        scope=config.sampler.get("scope", "global"),
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dml.distributed import global_batch, mean_over_processes, share_buffers
 from dml.errors import UserError
 from dml.losses import PairLoss
 from dml.retrieval.store import EmbeddingStore
@@ -27,6 +28,7 @@ class Learner(pl.LightningModule):
         scheduler: makes the learning-rate schedule, in steps, from the optimiser.
         lr_factors: factors on the learning rate for "backbone", "head" and "loss" (proxies, margins).
         config: the run's whole configuration; kept in every checkpoint, from which alone the model can be rebuilt.
+        scope: "global" compares each image with those of all processes, "local" with its own process's alone.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Learner(pl.LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler],
         lr_factors: Mapping[str, float],
         config: DictConfig,
+        scope: str = "global",
     ) -> None:
         super().__init__()
         # Plain containers only: a checkpoint is read without running any code from it.
@@ -46,16 +49,19 @@ class Learner(pl.LightningModule):
         self.loss = loss
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.lr_factors = lr_factors
+        self.local = scope == "local"
         self.evaluated = EmbeddingStore()
 
     def forward(self, image: Tensor) -> Float[Tensor, "B D"]:
         return self.embedder(image)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Float[Tensor, ""]:
-        z_BD = self(batch["image"])
-        loss = self.loss(z_BD, batch["label"])
-        self._stop_at_nan(loss, batch["index"])
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(z_BD))
+        z_BD, label_B = self(batch["image"]), batch["label"]
+        z_RD, label_R, self_index, weight = global_batch(z_BD, label_B, self.local)
+        loss = self.loss(z_BD, label_B, z_RD, label_R, self_index) * weight
+        mean = mean_over_processes(loss)
+        self._stop_at_nan(mean, batch["index"])
+        self.log("train/loss", mean, prog_bar=True, batch_size=len(z_RD))
         return loss
 
     def _stop_at_nan(self, loss: Tensor, index_B: Tensor) -> None:
@@ -69,6 +75,7 @@ class Learner(pl.LightningModule):
         )
 
     def on_validation_epoch_start(self) -> None:
+        share_buffers(self.embedder)
         self.evaluated.clear()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:

@@ -8,20 +8,32 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dml.data.roles import EvaluationSet
+from dml.distributed import rank, sum_over_processes, world_size
 from dml.retrieval.clustering import nmi
-from dml.retrieval.metrics import retrieval_metrics
+from dml.retrieval.metrics import RetrievalSums, retrieval_sums
+from dml.retrieval.ranking import rank_positives
 
 
 def judge(z_ND: Float[Tensor, "N D"], evaluation: EvaluationSet, ks: Sequence[int]) -> dict[str, float]:
-    """The retrieval metrics of an evaluation set's embeddings, (N, D) in its order."""
+    """The retrieval metrics of an evaluation set's embeddings, (N, D) in its order, the same on every process.
+
+    Each process ranks its share of the queries against the whole gallery; every process must call.
+    """
     labels_N = torch.from_numpy(evaluation.labels).to(z_ND.device)
     query_Q = torch.from_numpy(evaluation.query_index).to(z_ND.device)
     gallery = evaluation.gallery_index
     gallery_G = query_Q if gallery is None else torch.from_numpy(gallery).to(z_ND.device)
     self_index = torch.arange(len(query_Q), device=z_ND.device) if gallery is None else None
-    return retrieval_metrics(
-        z_ND[query_Q], labels_N[query_Q], z_ND[gallery_G], labels_N[gallery_G], self_index, ks
+    share = slice(rank(), None, world_size())
+    ranking = rank_positives(
+        z_ND[query_Q[share]],
+        labels_N[query_Q[share]],
+        z_ND[gallery_G],
+        labels_N[gallery_G],
+        None if self_index is None else self_index[share],
     )
+    sums = retrieval_sums(ranking, ks)
+    return RetrievalSums(sums.names, sum_over_processes(sums.totals)).means()
 
 
 class Recall(pl.Callback):

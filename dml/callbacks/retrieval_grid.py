@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_only
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -27,11 +26,13 @@ class RetrievalGrid(pl.Callback):
     def __init__(self, path: str, queries: int = 8, neighbours: int = 5) -> None:
         self.path, self.queries, self.neighbours = Path(path), queries, neighbours
 
-    @rank_zero_only
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        data = trainer.datamodule
-        evaluation: EvaluationSet = data.evaluation_set("test")
-        z_ND = pl_module.evaluated.ordered(len(evaluation.samples)).cpu()
+        evaluation: EvaluationSet = trainer.datamodule.evaluation_set("test")
+        z_ND = pl_module.evaluated.ordered(len(evaluation.samples))  # every process brings its part
+        if trainer.is_global_zero:
+            self._save(trainer.datamodule, evaluation, z_ND.cpu())
+
+    def _save(self, data: pl.LightningDataModule, evaluation: EvaluationSet, z_ND: torch.Tensor) -> None:
         rows = np.linspace(0, len(evaluation.query_index) - 1, self.queries).round().astype(int)
         query_Q = evaluation.query_index[rows]
         if evaluation.gallery_index is None:
