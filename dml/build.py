@@ -7,6 +7,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dml.checkpoints import AtomicCheckpointIO
 from dml.data.datamodule import EmbeddingData
@@ -28,7 +29,7 @@ def build(config: DictConfig, **extra: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from error
-        if isinstance(cause, (TypeError, ValueError)):
+        if isinstance(cause, (TypeError, ValueError, MisconfigurationException)):
             raise UserError(f"{config.get('_target_')}: {cause}") from error
         raise
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dml.data.datamodule import data_of
 from dml.distributed import global_batch, mean_over_processes, share_buffers
 from dml.errors import UserError
 from dml.losses import PairLoss
@@ -67,7 +68,7 @@ class Learner(pl.LightningModule):
     def _stop_at_nan(self, loss: Tensor, index_B: Tensor) -> None:
         if torch.isfinite(loss):
             return
-        names = self.trainer.datamodule.train_set.names
+        names = data_of(self.trainer).train_set.names
         shown = ", ".join(names[i] for i in index_B[:3].tolist())
         raise UserError(
             f"The loss is {loss.item()} at step {self.global_step}, on the batch of {shown}, …: lower optimizer.lr "
@@ -87,7 +88,7 @@ class Learner(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         head = [p for name, p in self.embedder.named_parameters() if name.startswith("head.")]
         in_head = {id(p) for p in head}
         groups = {

@@ -7,8 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dml.data.datamodule import data_of
 from dml.data.roles import EvaluationSet
 from dml.distributed import rank, sum_over_processes, world_size
+from dml.learner import Learner
 from dml.retrieval.clustering import nmi
 from dml.retrieval.metrics import RetrievalSums, retrieval_sums
 from dml.retrieval.ranking import rank_positives
@@ -54,7 +56,8 @@ class Recall(pl.Callback):
         self._log(trainer, pl_module, "test")
 
     def _log(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        evaluation = trainer.datamodule.evaluation_set(stage)
+        assert isinstance(module, Learner)
+        evaluation = data_of(trainer).evaluation_set(stage)
         z_ND = module.evaluated.ordered(len(evaluation.samples))
         metrics = judge(z_ND, evaluation, self.ks)
         if stage == "test" and self.nmi:
@@ -63,4 +66,5 @@ class Recall(pl.Callback):
         first = f"{stage}/recall_at_{self.ks[0]}"
         for name, value in metrics.items():
             key = f"{stage}/{name}"
-            module.log(key, value, prog_bar=key == first, rank_zero_only=False)
+            exact = torch.tensor(value, dtype=torch.float64)  # a float would be stored in half its digits
+            module.log(key, exact, prog_bar=key == first, batch_size=1, rank_zero_only=False)

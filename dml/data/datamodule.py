@@ -153,3 +153,10 @@ class EmbeddingData(pl.LightningDataModule):
             workers = 0 if in_memory else min(MAX_WORKERS, len(os.sched_getaffinity(0)))
         pin = self.pin_memory and torch.cuda.is_available()
         return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pin}
+
+
+def data_of(trainer: pl.Trainer) -> EmbeddingData:
+    """The data module that the trainer runs on."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, EmbeddingData)
+    return data
