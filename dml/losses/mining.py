@@ -1,10 +1,20 @@
-"""Pair mining: which pairs of a row count."""
+"""Pair mining: which pairs of a row count.
+
+A mining is called as `mining(similarity, pairs)` and returns the pairs that survive. It chooses, so no
+gradient flows through it. Ties survive together, so that the choice does not hang on the order of the batch.
+"""
+
+from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from dml.losses.pair_loss import Pairs
+from dml.losses.reductions import masked_max, masked_min
+from dml.losses.triplet_counts import triplet_counts
+
+Mining = Callable[[Tensor, Pairs], Pairs]
 
 
 def relative_mining(similarity: Float[Tensor, "Q R"], pairs: Pairs, epsilon: float) -> Pairs:
@@ -25,9 +35,101 @@ def relative_mining(similarity: Float[Tensor, "Q R"], pairs: Pairs, epsilon: flo
     S_QR = similarity.detach()
     # Both comparisons use the same rounded S + ε, so one kind survives exactly when the other does.
     raised_QR = S_QR + epsilon
-    hardest_positive_Q1 = torch.where(pairs.positive, S_QR, torch.inf).amin(dim=1, keepdim=True)
-    hardest_negative_Q1 = torch.where(pairs.negative, raised_QR, -torch.inf).amax(dim=1, keepdim=True)
+    hardest_positive_Q1 = masked_min(S_QR, pairs.positive)
+    hardest_negative_Q1 = masked_max(raised_QR, pairs.negative)
     return pairs._replace(
         positive=pairs.positive & (hardest_negative_Q1 > S_QR),
         negative=pairs.negative & (raised_QR > hardest_positive_Q1),
     )
+
+
+class RelativeMining:
+    """Pairs hard relative to the anchor's own pairs of the other kind, as `relative_mining`.
+
+    Args:
+        epsilon: margin ε in similarity; larger keeps more pairs.
+    """
+
+    def __init__(self, epsilon: float = 0.1) -> None:
+        self.epsilon = epsilon
+
+    def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Pairs:
+        return relative_mining(similarity, pairs, self.epsilon)
+
+
+class AllMining:
+    """Every pair."""
+
+    def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Pairs:
+        return pairs
+
+
+class HardestMining:
+    """Each anchor's least similar positive and most similar negative.
+
+    Source: Hermans, Beyer and Leibe, arXiv 1703.07737 (batch hard).
+    """
+
+    def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Pairs:
+        S_QR = similarity.detach()
+        return pairs._replace(
+            positive=pairs.positive & (masked_min(S_QR, pairs.positive) == S_QR),
+            negative=pairs.negative & (masked_max(S_QR, pairs.negative) == S_QR),
+        )
+
+
+class SemiHardMining:
+    """Pairs in at least one semi-hard triplet: S_ip − λ < S_in < S_ip.
+
+    Source: Schroff, Kalenichenko and Philbin, CVPR 2015, section 3.2.
+
+    Args:
+        lam: λ > 0, margin in similarity.
+    """
+
+    def __init__(self, lam: float = 0.1) -> None:
+        self.lam = lam
+
+    def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Pairs:
+        mined_QR = triplet_counts(similarity.detach(), pairs, self.lam, semi_hard=True) > 0
+        return pairs._replace(positive=pairs.positive & mined_QR, negative=pairs.negative & mined_QR)
+
+
+class EasyPositiveMining:
+    """Each anchor's most similar positive and the most similar of the negatives less similar than it.
+
+    Source: Xuan, Stylianou and Pless, WACV 2020 (easy positive, semi-hard negative).
+    """
+
+    def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Pairs:
+        S_QR = similarity.detach()
+        easiest_Q1 = masked_max(S_QR, pairs.positive)
+        below_QR = pairs.negative & (easiest_Q1 > S_QR)
+        return pairs._replace(
+            positive=pairs.positive & (easiest_Q1 == S_QR),
+            negative=below_QR & (masked_max(S_QR, below_QR) == S_QR),
+        )
+
+
+class TopKMining:
+    """Each anchor's k least similar positives and k most similar negatives.
+
+    Args:
+        k: pairs of each kind to keep, at least 1; an anchor with fewer keeps all.
+    """
+
+    def __init__(self, k: int = 5) -> None:
+        if k < 1:
+            raise ValueError(f"mining.k must be at least 1, not {k}.")
+        self.k = k
+
+    def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Pairs:
+        S_QR = similarity.detach()
+        return pairs._replace(
+            positive=self.hardest(-S_QR, pairs.positive), negative=self.hardest(S_QR, pairs.negative)
+        )
+
+    def hardest(self, hardness: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Bool[Tensor, "Q R"]:
+        """The k largest masked entries of each row."""
+        top_Qk = torch.where(mask, hardness, -torch.inf).topk(min(self.k, mask.shape[1]), dim=1).values
+        return mask & (hardness >= top_Qk[:, -1:])

@@ -3,9 +3,9 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from dml.losses.log_sum_exp import log_one_plus_sum_exp
 from dml.losses.mining import relative_mining
 from dml.losses.pair_loss import PairLoss, Pairs
+from dml.losses.reductions import log_one_plus_sum_exp
 
 
 class MultiSimilarityLoss(PairLoss):

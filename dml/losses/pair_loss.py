@@ -40,6 +40,26 @@ def label_pairs(
     return Pairs(same_QR, negative_QR, labels)
 
 
+def check_references(
+    embeddings: Float[Tensor, "B D"],
+    labels: Int[Tensor, "B"],
+    ref_embeddings: Float[Tensor, "R D"] | None,
+    ref_labels: Int[Tensor, "R"] | None,
+) -> tuple[Float[Tensor, "N D"], Int[Tensor, "N"]]:
+    """The references and their classes: the given ones, or the batch itself.
+
+    Raises:
+        ValueError: the batch is empty, or only one of `ref_embeddings` and `ref_labels` is given.
+    """
+    if len(embeddings) == 0:
+        raise ValueError("The batch is empty: a loss needs at least one embedding.")
+    if ref_embeddings is None and ref_labels is None:
+        return embeddings, labels
+    if ref_embeddings is None or ref_labels is None:
+        raise ValueError("Give ref_embeddings and ref_labels together, or neither.")
+    return ref_embeddings, ref_labels
+
+
 class PairLoss(nn.Module):
     """A loss on cosine similarities that is the mean over anchors of a function of each anchor's row.
 
@@ -94,11 +114,7 @@ class PairLoss(nn.Module):
         Raises:
             ValueError: the batch is empty, or only one of `ref_embeddings` and `ref_labels` is given.
         """
-        if len(embeddings) == 0:
-            raise ValueError("The batch is empty: a loss needs at least one embedding.")
-        if (ref_embeddings is None) != (ref_labels is None):
-            raise ValueError("Give ref_embeddings and ref_labels together, or neither.")
-        if ref_embeddings is None or ref_labels is None:
-            ref_embeddings, ref_labels = embeddings, labels
+        references = check_references(embeddings, labels, ref_embeddings, ref_labels)
+        if ref_embeddings is None:
             self_index = torch.arange(len(labels), device=labels.device)
-        return self.rows(embeddings, labels, ref_embeddings, ref_labels, self_index).mean()
+        return self.rows(embeddings, labels, *references, self_index).mean()

@@ -24,21 +24,24 @@ class _Normalize(torch.autograd.Function):
         return torch.addcmul(grad_ND, z_ND, along_N1, value=-1).div_(norm_N1)
 
 
-class _Gram(torch.autograd.Function):
-    """z·zᵀ, with one matrix product in backward where two independent factors would take two."""
+class _Product(torch.autograd.Function):
+    """z·rᵀ, or z·zᵀ with one matrix product in backward where two independent factors take two."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, z_BD: Tensor) -> Tensor:
-        ctx.save_for_backward(z_BD)
-        return z_BD @ z_BD.T
+    def forward(ctx: FunctionCtx, z_QD: Tensor, r_RD: Tensor | None) -> Tensor:
+        ctx.save_for_backward(z_QD, r_RD)  # type: ignore[arg-type]
+        return z_QD @ (z_QD if r_RD is None else r_RD).T
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad_BB: Tensor) -> Tensor:
-        (z_BD,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        # Whoever calls backward inside autocast must not get a product of half precision.
-        with torch.autocast(grad_BB.device.type, enabled=False):
-            return (grad_BB + grad_BB.T) @ z_BD
+    def backward(ctx: FunctionCtx, grad_QR: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        z_QD, r_RD = ctx.saved_tensors  # type: ignore[attr-defined]
+        z_needed, r_needed = ctx.needs_input_grad  # type: ignore[attr-defined]
+        # Whoever calls backward inside autocast must not get products in half precision.
+        with torch.autocast(grad_QR.device.type, enabled=False):
+            if r_RD is None:
+                return (grad_QR + grad_QR.T) @ z_QD, None
+            return grad_QR @ r_RD if z_needed else None, grad_QR.T @ z_QD if r_needed else None
 
 
 def normalize(embeddings: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
@@ -50,4 +53,8 @@ def cosine_similarity(
     z: Float[Tensor, "Q D"], references: Float[Tensor, "R D"] | None = None
 ) -> Float[Tensor, "Q R"]:
     """(Q, R) dot products of normalised embeddings with normalised references, or with themselves."""
-    return _Gram.apply(z) if references is None else z @ references.T
+    if references is not None:
+        # Parameters such as proxies stay in float32 when embeddings come in float64.
+        wide = torch.promote_types(z.dtype, references.dtype)
+        z, references = z.to(wide), references.to(wide)
+    return _Product.apply(z, references)

@@ -1,5 +1,6 @@
 """What the tests of losses share: batches, similarity matrices, and the loss of a yaml."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,37 @@ def value_and_gradient(loss: nn.Module, z: Tensor, y: Tensor) -> tuple[Tensor, T
     value = loss(z, y)
     (gradient,) = torch.autograd.grad(value, z)
     return value.detach(), gradient
+
+
+Row = Callable[[Tensor, list[int], list[int]], Tensor]
+
+
+class LoopLoss(nn.Module):
+    """Mean over anchors of `row(similarities, positives, negatives)`, the naive reference of a loss."""
+
+    def __init__(self, row: Row) -> None:
+        super().__init__()
+        self.row = row
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        unit = z / z.norm(dim=1, keepdim=True)
+        total = 0 * z.sum()
+        for i in range(len(z)):
+            positives = [j for j in range(len(z)) if j != i and y[j] == y[i]]
+            negatives = [j for j in range(len(z)) if y[j] != y[i]]
+            total = total + self.row(unit[i] @ unit.T, positives, negatives)
+        return total / len(z)
+
+
+def assert_same(loss: nn.Module, other: nn.Module, z: Tensor, y: Tensor) -> None:
+    """Both losses have the same value and gradient to 1e-6."""
+    value, gradient = value_and_gradient(loss, z, y)
+    other_value, other_gradient = value_and_gradient(other, z, y)
+    torch.testing.assert_close(value, other_value, rtol=0, atol=1e-6)
+    torch.testing.assert_close(gradient, other_gradient, rtol=0, atol=1e-6)
+
+
+def assert_equals_loop(loss: nn.Module, row: Row) -> None:
+    """The loss is the loop over pairs, on every batch."""
+    for z, y in batches().values():
+        assert_same(loss, LoopLoss(row), z, y)

@@ -1,4 +1,4 @@
-"""Logarithms of sums of exponentials over the pairs of a row, exact and safe at both ends."""
+"""Reductions over the masked entries of each row, exact and safe for extreme values and empty rows."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -29,9 +29,8 @@ class _MaskedLogSumExp(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, grad_Q: Tensor) -> tuple[Tensor, None, None]:
         e_QR, sum_Q1 = ctx.saved_tensors  # type: ignore[attr-defined]
-        # Only an empty row has a sum of zero; its gradient is 0, not 0/0.
-        scale_Q1 = torch.where(sum_Q1 > 0, grad_Q[:, None] / sum_Q1, 0.0)
-        return e_QR * scale_Q1, None, None
+        # The sum holds exp(0), but for an empty row, whose gradient is 0 and not 0/0.
+        return e_QR * (grad_Q[:, None] / sum_Q1.clamp_min(1.0)), None, None
 
 
 def log_sum_exp(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "Q"]:
@@ -42,6 +41,32 @@ def log_sum_exp(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Ten
 def log_one_plus_sum_exp(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "Q"]:
     """log(1 + Σ exp(x)) over the masked entries of each row; 0 for an empty row."""
     return _MaskedLogSumExp.apply(x, mask, True)
+
+
+def masked_sum(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "Q"]:
+    """Sum of the masked entries of each row; 0 for an empty row."""
+    return torch.where(mask, x, 0.0).sum(dim=1)
+
+
+def masked_mean(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "Q"]:
+    """Mean of the masked entries of each row; 0 for an empty row."""
+    return masked_sum(x, mask) / mask.sum(dim=1).clamp_min(1)
+
+
+def masked_softmax(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "Q R"]:
+    """Softmax over the masked entries of each row, zero elsewhere. For weights: it passes no gradient."""
+    x_QR = x.detach()
+    return torch.where(mask, torch.exp(x_QR - log_sum_exp(x_QR, mask)[:, None]), 0.0)
+
+
+def masked_min(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "Q 1"]:
+    """Smallest masked entry of each row, (Q, 1); +inf for an empty row."""
+    return torch.where(mask, x, torch.inf).amin(dim=1, keepdim=True)
+
+
+def masked_max(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "Q 1"]:
+    """Largest masked entry of each row, (Q, 1); −inf for an empty row."""
+    return torch.where(mask, x, -torch.inf).amax(dim=1, keepdim=True)
 
 
 def softplus(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

@@ -1,0 +1,83 @@
+"""The Proxy-Anchor loss."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dml.losses.pair_loss import PairLoss, Pairs, check_references
+from dml.losses.reductions import log_one_plus_sum_exp
+
+
+class ProxyPull(PairLoss):
+    """The positive part of a proxy's row: log(1 + Σ_P exp(−α (S − δ)))."""
+
+    def __init__(self, alpha: float, delta: float) -> None:
+        super().__init__()
+        self.alpha, self.delta = alpha, delta
+
+    def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
+        return log_one_plus_sum_exp(-self.alpha * (similarity - self.delta), pairs.positive)
+
+
+class ProxyPush(PairLoss):
+    """The negative part of a proxy's row: log(1 + Σ_N exp(α (S + δ)))."""
+
+    def __init__(self, alpha: float, delta: float) -> None:
+        super().__init__()
+        self.alpha, self.delta = alpha, delta
+
+    def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
+        return log_one_plus_sum_exp(self.alpha * (similarity + self.delta), pairs.negative)
+
+
+class ProxyAnchorLoss(PairLoss):
+    """Proxy-Anchor: proxies are the anchors, the embeddings of the batch their references.
+
+        L = mean over proxies with positives of log(1 + Σ_P exp(−α (S_pj − δ)))
+          + mean over all proxies of log(1 + Σ_N exp(α (S_pj + δ)))
+
+    The parameter `proxies` holds the C proxies. Source: Kim et al., CVPR 2020, equation 4. Deviations: none.
+    The anchors being the proxies, several processes each compute the whole of it, over all references
+    gathered.
+
+    Args:
+        num_classes: C; labels are 0 … C − 1.
+        embedding_dim: D, dimension of the embeddings.
+        alpha: α > 0, sharpness.
+        delta: δ, margin in similarity.
+    """
+
+    def __init__(self, num_classes: int, embedding_dim: int, alpha: float = 32.0, delta: float = 0.1) -> None:
+        super().__init__()
+        if alpha <= 0:
+            raise ValueError(f"loss.alpha must be positive, not {alpha}.")
+        self.pull, self.push = ProxyPull(alpha, delta), ProxyPush(alpha, delta)
+        self.proxies = nn.Parameter(torch.empty(num_classes, embedding_dim))
+        nn.init.kaiming_normal_(self.proxies, mode="fan_out")
+
+    def per_anchor(self, similarity: Float[Tensor, "C R"], pairs: Pairs) -> Float[Tensor, "C"]:
+        """Both parts of each proxy's row, before the two means over proxies."""
+        return self.pull.per_anchor(similarity, pairs) + self.push.per_anchor(similarity, pairs)
+
+    def forward(
+        self,
+        embeddings: Float[Tensor, "B D"],
+        labels: Int[Tensor, "B"],
+        ref_embeddings: Float[Tensor, "R D"] | None = None,
+        ref_labels: Int[Tensor, "R"] | None = None,
+        self_index: Int[Tensor, "B"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Loss of all proxies against the references, or the batch where none are given.
+
+        Raises:
+            ValueError: as `PairLoss.forward`, or a label is not below the number of classes.
+        """
+        references, ref_labels = check_references(embeddings, labels, ref_embeddings, ref_labels)
+        present = torch.unique(ref_labels)
+        if present[-1] >= len(self.proxies):
+            raise ValueError(
+                f"Label {int(present[-1])} has no proxy: loss.num_classes is {len(self.proxies)}."
+            )
+        classes_C = torch.arange(len(self.proxies), device=labels.device)
+        pull = self.pull(self.proxies[present], present, references, ref_labels)
+        return pull + self.push(self.proxies, classes_C, references, ref_labels)

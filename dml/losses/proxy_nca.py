@@ -1,0 +1,48 @@
+"""The Proxy-NCA loss."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from dml.losses.n_pair import n_pair
+from dml.losses.pair_loss import PairLoss, Pairs
+
+
+class ProxyNCALoss(PairLoss):
+    """Proxy-NCA: the proxy of the anchor's class told from the proxies of all others.
+
+        ℓ_i = −log(exp(−s d²(i, p_y)) / Σ_c exp(−s d²(i, p_c)))
+
+    d² = 2 − 2S is the squared Euclidean distance; the references are the C proxies, a parameter `proxies`,
+    and any others given are left aside. Source: Movshovitz-Attias et al., ICCV 2017, section 3.
+
+    Deviations: the sum holds the anchor's own proxy, too, as in NCA itself and in ProxyNCA++ (Teh, DeVries
+    and Taylor, 2020): without it the pull of that proxy would never fade. Their inverse temperature s is 1 in
+    the paper.
+
+    Args:
+        num_classes: C; labels are 0 … C − 1.
+        embedding_dim: D, dimension of the embeddings.
+        scale: s > 0.
+    """
+
+    def __init__(self, num_classes: int, embedding_dim: int, scale: float = 1.0) -> None:
+        super().__init__()
+        if scale <= 0:
+            raise ValueError(f"loss.scale must be positive, not {scale}.")
+        self.scale = scale
+        self.proxies = nn.Parameter(torch.randn(num_classes, embedding_dim))
+
+    def per_anchor(self, similarity: Float[Tensor, "Q C"], pairs: Pairs) -> Float[Tensor, "Q"]:
+        return n_pair(similarity, pairs, 2 * self.scale)
+
+    def rows(
+        self,
+        embeddings: Float[Tensor, "Q D"],
+        labels: Int[Tensor, "Q"],
+        ref_embeddings: Float[Tensor, "R D"],
+        ref_labels: Int[Tensor, "R"],
+        self_index: Int[Tensor, "Q"] | None = None,
+    ) -> Float[Tensor, "Q"]:
+        classes_C = torch.arange(len(self.proxies), device=labels.device)
+        return super().rows(embeddings, labels, self.proxies, classes_C)

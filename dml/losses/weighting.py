@@ -1,0 +1,132 @@
+"""Pair weighting: how much each pair of a row counts.
+
+A weighting is called as `weighting(similarity, pairs)` and returns weights ≥ 0, (Q, R), zero off the pairs.
+Those named after a loss are its analytic |∂ℓ_i/∂S_ij|. Source: Wang et al., CVPR 2019, section 3, and Liu et
+al., arXiv 1905.12837, which takes mining and weighting apart.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dml.losses.pair_loss import Pairs
+from dml.losses.reductions import log_one_plus_sum_exp, masked_softmax, masked_sum
+from dml.losses.triplet_counts import triplet_counts
+
+Weighting = Callable[[Tensor, Pairs], Tensor]
+Weights = Float[Tensor, "Q R"]
+
+
+def by_kind(positive: Weights, negative: Weights, pairs: Pairs) -> Weights:
+    """The positives' weights, the negatives' weights, and zero elsewhere."""
+    return torch.where(pairs.positive, positive, torch.where(pairs.negative, negative, 0.0))
+
+
+class ConstantWeighting:
+    """w = 1 for each pair; of the contrastive loss where λ is given.
+
+    Args:
+        lam: λ, similarity above which a negative counts; None counts all.
+    """
+
+    def __init__(self, lam: float | None = None) -> None:
+        self.lam = lam
+
+    def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Weights:
+        active_QR = pairs.negative if self.lam is None else pairs.negative & (similarity > self.lam)
+        return (pairs.positive | active_QR).to(similarity.dtype)
+
+
+class PowerWeighting:
+    """w⁺ = [1 + m − S]₊^p and w⁻ = [S + m]₊^p: the further from its optimum the heavier.
+
+    Linear, p = 1, it is the pace of the circle loss (Sun et al., CVPR 2020, section 3).
+
+    Args:
+        m: relaxation; positives weigh nothing at 1 + m, negatives at −m.
+        p: power, above 0.
+    """
+
+    def __init__(self, m: float = 0.0, p: float = 1.0) -> None:
+        if p <= 0:
+            raise ValueError(f"weighting.p must be positive, not {p}.")
+        self.m, self.p = m, p
+
+    def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Weights:
+        positive_QR = (1 + self.m - similarity).relu() ** self.p
+        return by_kind(positive_QR, (similarity + self.m).relu() ** self.p, pairs)
+
+
+class ExponentialWeighting:
+    """w⁺ = softmax_P(−α S), w⁻ = softmax_N(β S); of the lifted structure loss, hinge open, at α = β = 1.
+
+    Args:
+        alpha: α ≥ 0, sharpness among the positives.
+        beta: β ≥ 0, sharpness among the negatives.
+    """
+
+    def __init__(self, alpha: float = 1.0, beta: float = 1.0) -> None:
+        self.alpha, self.beta = alpha, beta
+
+    def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Weights:
+        positive_QR = masked_softmax(-self.alpha * similarity, pairs.positive)
+        return positive_QR + masked_softmax(self.beta * similarity, pairs.negative)
+
+
+class LogisticWeighting:
+    """w⁺ = α/|P| · σ(α (λ − S)), w⁻ = β/|N| · σ(β (S − λ)); of the binomial deviance loss.
+
+    Args:
+        alpha: α > 0, sharpness of the positives' weights.
+        beta: β > 0, sharpness of the negatives' weights.
+        lam: λ, the similarity at which positives and negatives part.
+    """
+
+    def __init__(self, alpha: float = 2.0, beta: float = 50.0, lam: float = 0.5) -> None:
+        self.alpha, self.beta, self.lam = alpha, beta, lam
+
+    def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Weights:
+        positive_QR = self.alpha * torch.sigmoid(self.alpha * (self.lam - similarity))
+        negative_QR = self.beta * torch.sigmoid(self.beta * (similarity - self.lam))
+        count_positive_Q1 = pairs.positive.sum(dim=1, keepdim=True).clamp_min(1)
+        count_negative_Q1 = pairs.negative.sum(dim=1, keepdim=True).clamp_min(1)
+        return by_kind(positive_QR / count_positive_Q1, negative_QR / count_negative_Q1, pairs)
+
+
+class MultiSimilarityWeighting:
+    """w⁺ = e^x / (1 + Σ_P e^x), x = α (λ − S), and w⁻ alike, x = β (S − λ); of the multi-similarity loss.
+
+    Source: Wang et al., CVPR 2019, section 4.
+
+    Args:
+        alpha: α > 0, sharpness of the positives' weights.
+        beta: β > 0, sharpness of the negatives' weights.
+        lam: λ, the similarity at which positives and negatives part.
+    """
+
+    def __init__(self, alpha: float = 2.0, beta: float = 40.0, lam: float = 0.5) -> None:
+        self.alpha, self.beta, self.lam = alpha, beta, lam
+
+    def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Weights:
+        x_QR = self.alpha * (self.lam - similarity)
+        y_QR = self.beta * (similarity - self.lam)
+        positive_QR = torch.exp(x_QR - log_one_plus_sum_exp(x_QR, pairs.positive)[:, None])
+        negative_QR = torch.exp(y_QR - log_one_plus_sum_exp(y_QR, pairs.negative)[:, None])
+        return by_kind(positive_QR, negative_QR, pairs)
+
+
+class TripletWeighting:
+    """The share of the anchor's active triplets S_p − λ < S_n that the pair is in; of the triplet loss.
+
+    Args:
+        lam: λ > 0, margin in similarity.
+    """
+
+    def __init__(self, lam: float = 0.1) -> None:
+        self.lam = lam
+
+    def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Weights:
+        count_QR = triplet_counts(similarity, pairs, self.lam)
+        return count_QR / masked_sum(count_QR, pairs.positive).clamp_min(1)[:, None]

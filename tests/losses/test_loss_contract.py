@@ -1,0 +1,194 @@
+"""What every loss promises, on batches that hypothesis makes up."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from loss_cases import batches, similarity_and_pairs, value_and_gradient
+from torch import Tensor
+
+import dml.losses
+from dml.losses import (
+    BatchHardTripletLoss,
+    BinomialDevianceLoss,
+    CircleLoss,
+    ContrastiveLoss,
+    GeneralWeightingLoss,
+    LiftedStructureLoss,
+    MarginLoss,
+    MultiSimilarityLoss,
+    NPairLoss,
+    PairLoss,
+    ProxyAnchorLoss,
+    ProxyNCALoss,
+    RankedListLoss,
+    SemiHardTripletLoss,
+    SupervisedContrastiveLoss,
+    TripletLoss,
+    WeightedPairLoss,
+)
+from dml.losses.mining import RelativeMining
+from dml.losses.weighting import MultiSimilarityWeighting
+
+CLASSES, DIM = 4, 5
+FACTORIES: dict[str, Callable[[], PairLoss]] = {
+    "contrastive": lambda: ContrastiveLoss(0.2),
+    "triplet": lambda: TripletLoss(0.3),
+    "triplet_semi_hard": lambda: SemiHardTripletLoss(0.3),
+    "triplet_batch_hard": lambda: BatchHardTripletLoss(0.3),
+    "lifted_structure": lambda: LiftedStructureLoss(-1.5),
+    "binomial_deviance": lambda: BinomialDevianceLoss(),
+    "n_pair": lambda: NPairLoss(),
+    "margin": lambda: MarginLoss(num_classes=20, nu=0.1),
+    "ranked_list": lambda: RankedListLoss(),
+    "circle": lambda: CircleLoss(),
+    "supervised_contrastive": lambda: SupervisedContrastiveLoss(),
+    "multi_similarity": lambda: MultiSimilarityLoss(2.0, 40.0, 0.5, 0.1),
+    "multi_similarity_unmined": lambda: MultiSimilarityLoss(2.0, 40.0, 0.5, None),
+    "general": lambda: GeneralWeightingLoss(RelativeMining(), MultiSimilarityWeighting()),
+    "general_euclidean": lambda: GeneralWeightingLoss(RelativeMining(), MultiSimilarityWeighting(), True),
+    "from_weights": lambda: WeightedPairLoss(torch.ones_like, torch.exp),
+    "proxy_nca": lambda: ProxyNCALoss(20, DIM),
+    "proxy_anchor": lambda: ProxyAnchorLoss(20, DIM),
+}
+ANCHORED_AT_IMAGES = [name for name in FACTORIES if name != "proxy_anchor"]
+
+every_loss = pytest.mark.parametrize("name", FACTORIES)
+fast = settings(max_examples=10, deadline=None, derandomize=True)
+
+
+def make(name: str) -> PairLoss:
+    torch.manual_seed(0)
+    return FACTORIES[name]().double()
+
+
+@st.composite
+def batch(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
+    """Up to 16 embeddings, some of them duplicates, in up to four classes."""
+    size = draw(st.integers(1, 16))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**20)))
+    z = torch.randn(size, DIM, generator=generator, dtype=torch.float64)
+    source = torch.tensor(draw(st.lists(st.integers(0, size - 1), min_size=size, max_size=size)))
+    z = z[source] if draw(st.booleans()) else z
+    labels = draw(st.lists(st.integers(0, CLASSES - 1), min_size=size, max_size=size))
+    return z, torch.tensor(labels)
+
+
+def gradient_of_rows(loss: PairLoss, z: Tensor, y: Tensor) -> tuple[Tensor, dml.losses.Pairs]:
+    similarity, pairs = similarity_and_pairs(z, y)
+    S = similarity.requires_grad_()
+    (gradient,) = torch.autograd.grad(loss.per_anchor(S, pairs).sum(), S)
+    return gradient, pairs
+
+
+@every_loss
+@fast
+@given(batch())
+def test_positives_are_drawn_near_and_negatives_pushed_away(name: str, zy: tuple[Tensor, Tensor]) -> None:
+    gradient, pairs = gradient_of_rows(make(name), *zy)
+    if name == "supervised_contrastive":
+        # Its positives compete, so it keeps the promise for their sum: see its docstring.
+        assert (torch.where(pairs.positive, gradient, 0).sum(dim=1) <= 1e-9).all()
+    else:
+        assert (gradient[pairs.positive] <= 0).all()
+    assert (gradient[pairs.negative] >= 0).all()
+    assert (gradient[~(pairs.positive | pairs.negative)] == 0).all()
+
+
+@every_loss
+@fast
+@given(batch())
+def test_an_anchor_does_not_depend_on_the_rows_of_others(name: str, zy: tuple[Tensor, Tensor]) -> None:
+    loss = make(name)
+    similarity, pairs = similarity_and_pairs(*zy)
+    together = loss.per_anchor(similarity, pairs)
+    i = len(together) // 2
+    row = dml.losses.Pairs(*(part[i : i + 1] for part in pairs if part is not None))
+    torch.testing.assert_close(loss.per_anchor(similarity[i : i + 1], row), together[i : i + 1])
+
+
+@every_loss
+@fast
+@given(batch(), st.randoms(use_true_random=False))
+def test_the_order_of_the_batch_does_not_matter(name: str, zy: tuple[Tensor, Tensor], random) -> None:
+    z, y = zy
+    order = list(range(len(y)))
+    random.shuffle(order)
+    loss = make(name)
+    value, gradient = value_and_gradient(loss, z, y)
+    shuffled_value, shuffled_gradient = value_and_gradient(loss, z[order], y[order])
+    torch.testing.assert_close(shuffled_value, value, rtol=0, atol=1e-6)
+    # Of duplicates in two classes either may be the harder by a rounding.
+    if len(z.unique(dim=0)) == len(z):
+        torch.testing.assert_close(shuffled_gradient, gradient[order], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ANCHORED_AT_IMAGES)
+@fast
+@given(batch(), st.integers(0, 16))
+def test_shares_of_the_anchors_sum_to_the_whole(name: str, zy: tuple[Tensor, Tensor], cut: int) -> None:
+    z, y = zy
+    loss, index = make(name), torch.arange(len(y))
+    whole, gradient = value_and_gradient(loss, z, y)
+    z.requires_grad_()
+    shares = [part for part in (index[:cut], index[cut:]) if len(part)]
+    total = sum(loss(z[part], y[part], z, y, part) * len(part) / len(y) for part in shares)
+    torch.testing.assert_close(total, whole)
+    torch.testing.assert_close(torch.autograd.grad(total, z)[0], gradient)
+
+
+@every_loss
+@pytest.mark.parametrize("batch_name", list(batches()))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_degenerate_batches_give_numbers(name: str, batch_name: str, dtype: torch.dtype) -> None:
+    z, y = batches()[batch_name]
+    value, gradient = value_and_gradient(make(name).to(dtype), z[:, :DIM].to(dtype), y)
+    assert value.isfinite()
+    assert value.dtype == dtype
+    assert gradient.isfinite().all()
+
+
+@every_loss
+def test_a_row_without_pairs_is_a_zero_that_backpropagates(name: str) -> None:
+    similarity = torch.rand(3, 4, dtype=torch.float64, requires_grad=True)
+    none = torch.zeros(3, 4, dtype=torch.bool)
+    rows = make(name).per_anchor(similarity, dml.losses.Pairs(none, none, torch.arange(3)))
+    assert (rows == 0).all()
+    (gradient,) = torch.autograd.grad(rows.sum(), similarity)
+    assert (gradient == 0).all()
+
+
+@every_loss
+def test_nan_is_not_hidden(name: str) -> None:
+    z, y = batches()["random"]
+    z = z[:, :DIM].clone()
+    z[1, 2] = torch.nan
+    assert make(name)(z, y).isnan()
+
+
+@every_loss
+def test_autocast_changes_nothing(name: str) -> None:
+    z, y = batches()["random"]
+    z, loss = z[:, :DIM].float(), make(name).float()
+    value, gradient = value_and_gradient(loss, z, y)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = value_and_gradient(loss, z, y)
+    torch.testing.assert_close(cast, (value, gradient), rtol=0, atol=0)
+
+
+@every_loss
+def test_references_and_labels_come_together(name: str) -> None:
+    z, y = batches()["random"]
+    z = z[:, :DIM]
+    with pytest.raises(ValueError, match="together, or neither"):
+        make(name)(z, y, z)
+    with pytest.raises(ValueError, match="batch is empty"):
+        make(name)(z[:0], y[:0])
+
+
+def test_every_loss_is_here() -> None:
+    public = [getattr(dml.losses, name) for name in dml.losses.__all__]
+    losses = {cls for cls in public if isinstance(cls, type) and issubclass(cls, PairLoss)} - {PairLoss}
+    assert losses == {type(make(name)) for name in FACTORIES}
