@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dml.losses.chunks import rows_in_chunks
+
 
 class Pairs(NamedTuple):
     """Which entries of a similarity matrix are positive and which negative pairs.
@@ -51,7 +53,12 @@ class PairLoss(nn.Module):
     A subclass writes `per_anchor` only. The rule is what makes General Pair Weighting (Wang et al., CVPR 2019,
     section 3), gradients across processes, memories and proxies work for every loss alike.
     All arithmetic is in float32 (float64 stays float64), outside autocast.
+
+    Attributes:
+        chunk: anchors whose rows are in memory at a time, see `rows_in_chunks`; None for all.
     """
+
+    chunk: int | None = None
 
     def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
         """Loss of each anchor, (Q,), from its row of cosine similarities, (Q, R), and its pairs.
@@ -106,4 +113,7 @@ class PairLoss(nn.Module):
         if ref_embeddings is None or ref_labels is None:
             ref_embeddings, ref_labels = embeddings, labels
             self_index = torch.arange(len(labels), device=labels.device)
-        return self.rows(embeddings, labels, ref_embeddings, ref_labels, self_index).mean()
+        loss_B = rows_in_chunks(
+            self.rows, self.chunk, embeddings, labels, ref_embeddings, ref_labels, self_index
+        )
+        return loss_B.mean()
