@@ -15,6 +15,7 @@ from dml.data.datamodule import data_of
 from dml.distributed import global_batch, mean_over_processes, share_buffers
 from dml.errors import UserError
 from dml.losses import PairLoss
+from dml.losses.memory import CrossBatchMemory
 from dml.retrieval.store import EmbeddingStore
 
 
@@ -30,6 +31,7 @@ class Learner(pl.LightningModule):
         lr_factors: factors on the learning rate for "backbone", "head" and "loss" (proxies, margins).
         config: the run's whole configuration; kept in every checkpoint, from which alone the model can be rebuilt.
         scope: "global" compares each image with those of all processes, "local" with its own process's alone.
+        memory: embeddings of past batches to compare with as well.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Learner(pl.LightningModule):
         lr_factors: Mapping[str, float],
         config: DictConfig,
         scope: str = "global",
+        memory: CrossBatchMemory | None = None,
     ) -> None:
         super().__init__()
         # Plain containers only: a checkpoint is read without running any code from it.
@@ -51,6 +54,10 @@ class Learner(pl.LightningModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.lr_factors = lr_factors
         self.local = scope == "local"
+        self.memory = memory
+        if memory is not None:
+            # The same on every process already: DDP need not copy it at every step.
+            self._ddp_params_and_buffers_to_ignore = [f"memory.{name}" for name, _ in memory.named_buffers()]
         self.evaluated = EmbeddingStore()
 
     def forward(self, image: Tensor) -> Float[Tensor, "B D"]:
@@ -59,9 +66,12 @@ class Learner(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Float[Tensor, ""]:
         z_BD, label_B = self(batch["image"]), batch["label"]
         z_RD, label_R, self_index, weight = global_batch(z_BD, label_B, self.local)
-        loss = self.loss(z_BD, label_B, z_RD, label_R, self_index) * weight
+        references = (z_RD, label_R) if self.memory is None else self.memory.references(z_RD, label_R)
+        loss = self.loss(z_BD, label_B, *references, self_index) * weight
         mean = mean_over_processes(loss)
         self._stop_at_nan(mean, batch["index"])
+        if self.memory is not None:
+            self.memory.add(z_RD, label_R)
         self.log("train/loss", mean, prog_bar=True, batch_size=len(z_RD))
         return loss
 

@@ -1,5 +1,6 @@
 """Recall@K and its kin, logged whenever a network is validated or tested."""
 
+import warnings
 from collections.abc import Sequence
 
 import pytorch_lightning as pl
@@ -48,6 +49,8 @@ class Recall(pl.Callback):
 
     def __init__(self, ks: Sequence[int], nmi: bool = True) -> None:
         self.ks, self.nmi = ks, nmi
+        # The figures are the same on every process already; averaging them could change the last digit.
+        warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._log(trainer, pl_module, "val")
