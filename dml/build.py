@@ -7,11 +7,13 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dml.checkpoints import AtomicCheckpointIO
 from dml.data.datamodule import EmbeddingData
 from dml.errors import UserError
 from dml.learner import Learner
+from dml.losses.memory import CrossBatchMemory
 
 
 def build(config: DictConfig, **extra: Any) -> Any:
@@ -28,7 +30,7 @@ def build(config: DictConfig, **extra: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from error
-        if isinstance(cause, (TypeError, ValueError)):
+        if isinstance(cause, (TypeError, ValueError, MisconfigurationException)):
             raise UserError(f"{config.get('_target_')}: {cause}") from error
         raise
 
@@ -43,30 +45,54 @@ def build_data(config: DictConfig) -> EmbeddingData:
 def build_loss(config: DictConfig, num_classes: int) -> Any:
     """The loss; `lambda`, a word Python keeps to itself, goes to the argument `lam`.
 
-    A loss with parameters per class has a key `num_classes`; null there means the training classes.
+    A loss with parameters per class has a key `num_classes`; null there means the training classes. `chunk`, which
+    every loss has, is set on it afterwards.
     """
     keys = {str(key): value for key, value in config.items_ex(resolve=False)}
     loss = OmegaConf.create({("lam" if key == "lambda" else key): value for key, value in keys.items()})
     loss._set_parent(config._get_parent())
+    chunk = loss.pop("chunk", None)
+    if chunk is not None and chunk < 1:
+        raise UserError(f"loss.chunk={chunk} must be at least 1, or null for all anchors at once.")
     if "num_classes" in loss and loss.num_classes is None:
         loss.num_classes = num_classes
-    return build(loss)
+    built = build(loss)
+    built.chunk = chunk
+    return built
+
+
+def build_memory(config: DictConfig, embedding_dim: int) -> CrossBatchMemory | None:
+    """The memory of past batches, if there is one.
+
+    Raises:
+        UserError: each process's own batch is to be compared with itself alone.
+    """
+    if config.get("memory") is None:
+        return None
+    if config.sampler.get("scope") == "local":
+        raise UserError("memory=… is one for all processes: it needs sampler.scope=global.")
+    return build(config.memory)(embedding_dim=embedding_dim)
 
 
 def build_learner(config: DictConfig, num_classes: int) -> Learner:
     """Network, loss and what optimises them."""
+    embedder = build(config.model)
     return Learner(
-        embedder=build(config.model),
+        embedder=embedder,
         loss=build_loss(config.loss, num_classes),
         optimizer=build(config.optimizer),
         scheduler=build(config.scheduler),
         lr_factors=config.lr_factors,
         config=config,
+        scope=config.sampler.get("scope", "global"),
+        memory=build_memory(config, embedder.embedding_dim),
     )
 
 
 def build_trainer(config: DictConfig) -> pl.Trainer:
     """The trainer with the configured callbacks and loggers."""
+    if config.trainer.max_steps < 1 or config.trainer.val_check_interval < 1:
+        raise UserError("trainer.max_steps and trainer.val_check_interval must be at least 1.")
     callbacks = [build(callback) for callback in config.callbacks.values() if callback]
     loggers = [build(logger) for logger in config.logger.values() if logger]
     interval = min(config.trainer.val_check_interval, config.trainer.max_steps)

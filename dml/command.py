@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from dml.errors import UserError
 # Beside the package in the repository, inside it when installed.
 _PACKAGE = Path(__file__).resolve().parent
 CONF = str(next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir()))
+
+# Lightning's own, about its use of torch; nothing a person here could act on.
+warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 
 
 def one_sentence(command: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:

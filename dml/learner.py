@@ -11,8 +11,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from dml.data.datamodule import data_of
+from dml.distributed import global_batch, mean_over_processes, share_buffers
 from dml.errors import UserError
 from dml.losses import PairLoss
+from dml.losses.memory import CrossBatchMemory
 from dml.retrieval.store import EmbeddingStore
 
 
@@ -27,6 +30,8 @@ class Learner(pl.LightningModule):
         scheduler: makes the learning-rate schedule, in steps, from the optimiser.
         lr_factors: factors on the learning rate for "backbone", "head" and "loss" (proxies, margins).
         config: the run's whole configuration; kept in every checkpoint, from which alone the model can be rebuilt.
+        scope: "global" compares each image with those of all processes, "local" with its own process's alone.
+        memory: embeddings of past batches to compare with as well.
     """
 
     def __init__(
@@ -37,6 +42,8 @@ class Learner(pl.LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler],
         lr_factors: Mapping[str, float],
         config: DictConfig,
+        scope: str = "global",
+        memory: CrossBatchMemory | None = None,
     ) -> None:
         super().__init__()
         # Plain containers only: a checkpoint is read without running any code from it.
@@ -46,22 +53,32 @@ class Learner(pl.LightningModule):
         self.loss = loss
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.lr_factors = lr_factors
+        self.local = scope == "local"
+        self.memory = memory
+        if memory is not None:
+            # The same on every process already: DDP need not copy it at every step.
+            self._ddp_params_and_buffers_to_ignore = [f"memory.{name}" for name, _ in memory.named_buffers()]
         self.evaluated = EmbeddingStore()
 
     def forward(self, image: Tensor) -> Float[Tensor, "B D"]:
         return self.embedder(image)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Float[Tensor, ""]:
-        z_BD = self(batch["image"])
-        loss = self.loss(z_BD, batch["label"])
-        self._stop_at_nan(loss, batch["index"])
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(z_BD))
+        z_BD, label_B = self(batch["image"]), batch["label"]
+        z_RD, label_R, self_index, weight = global_batch(z_BD, label_B, self.local)
+        references = (z_RD, label_R) if self.memory is None else self.memory.references(z_RD, label_R)
+        loss = self.loss(z_BD, label_B, *references, self_index) * weight
+        mean = mean_over_processes(loss)
+        self._stop_at_nan(mean, batch["index"])
+        if self.memory is not None:
+            self.memory.add(z_RD, label_R)
+        self.log("train/loss", mean, prog_bar=True, batch_size=len(z_RD))
         return loss
 
     def _stop_at_nan(self, loss: Tensor, index_B: Tensor) -> None:
         if torch.isfinite(loss):
             return
-        names = self.trainer.datamodule.train_set.names
+        names = data_of(self.trainer).train_set.names
         shown = ", ".join(names[i] for i in index_B[:3].tolist())
         raise UserError(
             f"The loss is {loss.item()} at step {self.global_step}, on the batch of {shown}, …: lower optimizer.lr "
@@ -69,6 +86,7 @@ class Learner(pl.LightningModule):
         )
 
     def on_validation_epoch_start(self) -> None:
+        share_buffers(self.embedder)
         self.evaluated.clear()
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
@@ -80,7 +98,7 @@ class Learner(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         head = [p for name, p in self.embedder.named_parameters() if name.startswith("head.")]
         in_head = {id(p) for p in head}
         groups = {

@@ -22,10 +22,11 @@ def write_metrics(folder: Path, figures: Mapping[str, Any]) -> None:
 
 def print_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
     """Print one column of figures beside the other, a row for each metric that any of them has."""
-    table = Table("metric", *columns, title=title, title_justify="left")
+    table = Table("metric", *columns)
     for metric in dict.fromkeys(name for column in columns.values() for name in column):
         cells = [f"{column[metric]:.4f}" if metric in column else "–" for column in columns.values()]
         table.add_row(metric, *cells)
+    print(title)
     Console().print(table)
 
 

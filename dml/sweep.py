@@ -45,10 +45,11 @@ def print_trials(rows: list[dict[str, Any]], title: str) -> None:
     names = [
         name for name in columns_of(rows) if len({str(row.get(name)) for row in rows}) > 1 or len(rows) == 1
     ]
-    table = Table(*names, title=title, title_justify="left")
+    table = Table(*names)
     for row in rows:
         cells = (row.get(name, "–") for name in names)
         table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells))
+    print(title)
     Console().print(table)
 
 

@@ -34,6 +34,7 @@ def train(config: DictConfig) -> dict[str, Any]:
     columns = baselines(learner.embedder, data, config.dataset.recall_at) if config.baselines else {}
     trainer.fit(learner, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
     best = best_checkpoint(trainer)
+    assert best.best_model_score is not None  # a run validates at least once: see build_trainer
     trainer.test(learner, datamodule=data, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
 
     test = {
@@ -41,7 +42,7 @@ def train(config: DictConfig) -> dict[str, Any]:
     }
     columns["trained"] = without_prefix(test, "test")
     if trainer.is_global_zero:
-        print_table(f"{config.dataset.name}, {PROTOCOLS[config.protocol]}", columns)
+        print_table(f"{config.dataset.name}: {PROTOCOLS[config.protocol]}", columns)
     return test | {
         "baselines": {name: column for name, column in columns.items() if name != "trained"},
         f"val/best_recall_at_{config.dataset.recall_at[0]}": float(best.best_model_score),

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
 
-install_import_hook("dml", "beartype.beartype")
+install_import_hook("dml", "type_checks.check")
 
 from dml.command import CONF  # noqa: E402
 

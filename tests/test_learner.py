@@ -39,12 +39,12 @@ def test_each_group_learns_at_its_own_rate():
     assert [len(group["params"]) for group in optimizer.param_groups] == [2, 2]
 
 
-def test_a_loss_that_is_not_finite_names_the_batch():
+def test_a_loss_that_is_not_finite_names_the_batch(monkeypatch):
     broken = learner()
     names = ["a/1.png", "a/2.png", "b/1.png", "b/2.png"]
-    broken._trainer = SimpleNamespace(
-        datamodule=SimpleNamespace(train_set=SimpleNamespace(names=names)), global_step=7
-    )
+    broken._trainer = SimpleNamespace(global_step=7)
+    data = SimpleNamespace(train_set=SimpleNamespace(names=names))
+    monkeypatch.setattr("dml.learner.data_of", lambda trainer: data)
     batch = {
         "image": torch.full((2, 3), torch.nan),
         "label": torch.tensor([0, 1]),

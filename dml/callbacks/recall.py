@@ -1,5 +1,6 @@
 """Recall@K and its kin, logged whenever a network is validated or tested."""
 
+import warnings
 from collections.abc import Sequence
 
 import pytorch_lightning as pl
@@ -7,21 +8,35 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dml.data.datamodule import data_of
 from dml.data.roles import EvaluationSet
+from dml.distributed import rank, sum_over_processes, world_size
+from dml.learner import Learner
 from dml.retrieval.clustering import nmi
-from dml.retrieval.metrics import retrieval_metrics
+from dml.retrieval.metrics import RetrievalSums, retrieval_sums
+from dml.retrieval.ranking import rank_positives
 
 
 def judge(z_ND: Float[Tensor, "N D"], evaluation: EvaluationSet, ks: Sequence[int]) -> dict[str, float]:
-    """The retrieval metrics of an evaluation set's embeddings, (N, D) in its order."""
+    """The retrieval metrics of an evaluation set's embeddings, (N, D) in its order, the same on every process.
+
+    Each process ranks its share of the queries against the whole gallery; every process must call.
+    """
     labels_N = torch.from_numpy(evaluation.labels).to(z_ND.device)
     query_Q = torch.from_numpy(evaluation.query_index).to(z_ND.device)
     gallery = evaluation.gallery_index
     gallery_G = query_Q if gallery is None else torch.from_numpy(gallery).to(z_ND.device)
     self_index = torch.arange(len(query_Q), device=z_ND.device) if gallery is None else None
-    return retrieval_metrics(
-        z_ND[query_Q], labels_N[query_Q], z_ND[gallery_G], labels_N[gallery_G], self_index, ks
+    share = slice(rank(), None, world_size())
+    ranking = rank_positives(
+        z_ND[query_Q[share]],
+        labels_N[query_Q[share]],
+        z_ND[gallery_G],
+        labels_N[gallery_G],
+        None if self_index is None else self_index[share],
     )
+    sums = retrieval_sums(ranking, ks)
+    return RetrievalSums(sums.names, sum_over_processes(sums.totals)).means()
 
 
 class Recall(pl.Callback):
@@ -34,6 +49,8 @@ class Recall(pl.Callback):
 
     def __init__(self, ks: Sequence[int], nmi: bool = True) -> None:
         self.ks, self.nmi = ks, nmi
+        # The figures are the same on every process already; averaging them could change the last digit.
+        warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._log(trainer, pl_module, "val")
@@ -42,7 +59,8 @@ class Recall(pl.Callback):
         self._log(trainer, pl_module, "test")
 
     def _log(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        evaluation = trainer.datamodule.evaluation_set(stage)
+        assert isinstance(module, Learner)
+        evaluation = data_of(trainer).evaluation_set(stage)
         z_ND = module.evaluated.ordered(len(evaluation.samples))
         metrics = judge(z_ND, evaluation, self.ks)
         if stage == "test" and self.nmi:
@@ -51,4 +69,5 @@ class Recall(pl.Callback):
         first = f"{stage}/recall_at_{self.ks[0]}"
         for name, value in metrics.items():
             key = f"{stage}/{name}"
-            module.log(key, value, prog_bar=key == first, rank_zero_only=False)
+            exact = torch.tensor(value, dtype=torch.float64)  # a float would be stored in half its digits
+            module.log(key, exact, prog_bar=key == first, batch_size=1, rank_zero_only=False)

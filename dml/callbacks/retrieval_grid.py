@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_only
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dml.data.datamodule import EmbeddingData, data_of
 from dml.data.roles import EvaluationSet
-from dml.retrieval.index import nearest
+from dml.learner import Learner
+from dml.retrieval.index import Neighbours, nearest
 
 RIGHT, WRONG, QUERY = "#1a9641", "#d7191c", "#404040"
 
@@ -27,48 +28,43 @@ class RetrievalGrid(pl.Callback):
     def __init__(self, path: str, queries: int = 8, neighbours: int = 5) -> None:
         self.path, self.queries, self.neighbours = Path(path), queries, neighbours
 
-    @rank_zero_only
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        data = trainer.datamodule
-        evaluation: EvaluationSet = data.evaluation_set("test")
-        z_ND = pl_module.evaluated.ordered(len(evaluation.samples)).cpu()
-        rows = np.linspace(0, len(evaluation.query_index) - 1, self.queries).round().astype(int)
-        query_Q = evaluation.query_index[rows]
-        if evaluation.gallery_index is None:
-            gallery_G, self_index = evaluation.query_index, torch.from_numpy(rows)
-        else:
-            gallery_G, self_index = evaluation.gallery_index, None
-        found = nearest(z_ND[query_Q], z_ND[gallery_G], self.neighbours, self_index)
-        figure = self._draw(
-            data, query_Q, gallery_G[found.index_QK.numpy()], found.similarity_QK.numpy(), evaluation
-        )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.path, dpi=120)
+        assert isinstance(pl_module, Learner)
+        data = data_of(trainer)
+        evaluation = data.evaluation_set("test")
+        z_ND = pl_module.evaluated.ordered(len(evaluation.samples))  # every process brings its part
+        if trainer.is_global_zero:
+            rows = np.linspace(0, len(evaluation.query_index) - 1, self.queries).round().astype(int)
+            found = search(evaluation, z_ND.cpu(), rows, self.neighbours)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            draw(data, evaluation.query_index[rows], found).savefig(self.path, dpi=120)
 
-    def _draw(
-        self,
-        data: pl.LightningDataModule,
-        query_Q: np.ndarray,
-        found_QK: np.ndarray,
-        similarity_QK: np.ndarray,
-        evaluation: EvaluationSet,
-    ) -> Figure:
-        images = data.test_dataloader().dataset
-        columns = found_QK.shape[1] + 1
-        figure = Figure(figsize=(1.5 * columns, 1.75 * len(query_Q)), layout="constrained")
-        axes = figure.subplots(len(query_Q), columns, squeeze=False)
-        for row, query in enumerate(query_Q):
-            label = evaluation.labels[query]
-            show(axes[row, 0], images[query]["image"], str(data.classes[label]), QUERY)
-            for axis, index, similarity in zip(axes[row, 1:], found_QK[row], similarity_QK[row], strict=True):
-                right = evaluation.labels[index] == label
-                title = (
-                    f"{similarity:.2f}"
-                    if right
-                    else f"{similarity:.2f}  {data.classes[evaluation.labels[index]]}"
-                )
-                show(axis, images[index]["image"], title, RIGHT if right else WRONG)
-        return figure
+
+def search(evaluation: EvaluationSet, z_ND: torch.Tensor, rows: np.ndarray, k: int) -> Neighbours:
+    """The k nearest images of some queries, as positions in the evaluation set."""
+    if evaluation.gallery_index is None:
+        gallery_G, self_index = evaluation.query_index, torch.from_numpy(rows)
+    else:
+        gallery_G, self_index = evaluation.gallery_index, None
+    found = nearest(z_ND[evaluation.query_index[rows]], z_ND[gallery_G], k, self_index)
+    return found._replace(index_QK=torch.from_numpy(gallery_G)[found.index_QK])
+
+
+def draw(data: EmbeddingData, query_Q: np.ndarray, found: Neighbours) -> Figure:
+    """A row for each query: itself, then what was found."""
+    images, labels = data.test_dataloader().dataset, data.evaluation_set("test").labels
+    columns = found.index_QK.shape[1] + 1
+    figure = Figure(figsize=(1.5 * columns, 1.75 * len(query_Q)), layout="constrained")
+    axes = figure.subplots(len(query_Q), columns, squeeze=False)
+    for row, query in enumerate(query_Q):
+        name = str(data.classes[labels[query]])
+        show(axes[row, 0], images[query]["image"], name, QUERY)
+        matches = zip(found.index_QK[row].tolist(), found.similarity_QK[row].tolist(), strict=True)
+        for axis, (index, similarity) in zip(axes[row, 1:], matches, strict=True):
+            other = str(data.classes[labels[index]])
+            title = f"{similarity:.2f}" if other == name else f"{similarity:.2f}  {other}"
+            show(axis, images[index]["image"], title, RIGHT if other == name else WRONG)
+    return figure
 
 
 def show(axis: Axes, image_CHW: torch.Tensor, title: str, colour: str) -> None:

@@ -20,6 +20,17 @@ Transform = Callable[[Any], Any]
 MAX_WORKERS = 8
 
 
+def whole_batches(size: int, batch_size: int, rank: int, world_size: int) -> list[range]:
+    """A process's part of a set's batches, one in `world_size`.
+
+    The batches are the same for every number of processes, since a network's output for an image can depend
+    on the size of its batch in the last bit. A process for which none is left repeats one: Lightning leaves a
+    process without batches out of the evaluation, and the others would wait for it. Collectors drop repeats.
+    """
+    batches = [range(start, min(start + batch_size, size)) for start in range(0, size, batch_size)]
+    return batches[rank::world_size] or [batches[rank % len(batches)]]
+
+
 class EmbeddingData(pl.LightningDataModule):
     """Batches of P classes × K images to learn from, and sets of queries and galleries to be judged by.
 
@@ -128,8 +139,7 @@ class EmbeddingData(pl.LightningDataModule):
         samples = self.evaluation_set(stage).samples
         rank, world_size = self._process()
         dataset = ImageDataset(samples, self.eval_transform, self.channels)
-        mine = range(rank, len(samples), world_size)
-        batches = {"batch_size": self.eval_batch_size, "sampler": mine}
+        batches = {"batch_sampler": whole_batches(len(samples), self.eval_batch_size, rank, world_size)}
         return ImageLoader(dataset, batches | self._options(samples))
 
     def _process(self) -> tuple[int, int]:
@@ -143,3 +153,10 @@ class EmbeddingData(pl.LightningDataModule):
             workers = 0 if in_memory else min(MAX_WORKERS, len(os.sched_getaffinity(0)))
         pin = self.pin_memory and torch.cuda.is_available()
         return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pin}
+
+
+def data_of(trainer: pl.Trainer) -> EmbeddingData:
+    """The data module that the trainer runs on."""
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    assert isinstance(data, EmbeddingData)
+    return data

@@ -37,7 +37,8 @@ class SeededBatches(Sampler[list[Draw]]):
             pk.set_epoch(epoch)
             pk.skip(step)
             for at, batch in enumerate(pk, start=step):
-                seeds = np.random.SeedSequence([pk.seed, epoch, at]).generate_state(pk.batch_size)[pk.share]
+                source = np.random.SeedSequence([pk.seed, epoch, at, *pk.stream])
+                seeds = source.generate_state(pk.batch_size)[pk.share]
                 yield [Draw(image, int(seed)) for image, seed in zip(batch, seeds, strict=True)]
             epoch, step = epoch + 1, 0
 

@@ -57,6 +57,9 @@ class PKBatchSampler(Sampler[list[int]]):
         seed: ≥ 0.
         rank: this process, 0 ≤ rank < world_size.
         world_size: W, number of processes that share each batch, at most P·K.
+        scope: "global" shares one batch to all processes. "local" gives each process a batch of P×K of its own,
+            drawn from (seed, epoch, rank): W times the images a step, the field's usual, for comparison. With
+            one process both are the same.
 
     Raises:
         UserError: a value outside its range.
@@ -71,7 +74,10 @@ class PKBatchSampler(Sampler[list[int]]):
         seed: int = 0,
         rank: int = 0,
         world_size: int = 1,
+        scope: str = "global",
     ) -> None:
+        if scope not in ("global", "local"):
+            raise UserError(f"sampler.scope={scope} must be global or local.")
         labels = np.asarray(labels)
         by_class = np.argsort(labels, kind="stable")
         _, counts = np.unique(labels, return_counts=True)
@@ -84,9 +90,12 @@ class PKBatchSampler(Sampler[list[int]]):
                 f"A batch of {self.batch_size} images cannot be shared to process {rank} of {world_size}: "
                 "raise sampler.classes_per_batch or use fewer devices."
             )
-        share = np.array_split(np.arange(self.batch_size), world_size)[rank]
+        shares = np.array_split(np.arange(self.batch_size), world_size)
+        share = shares[rank] if scope == "global" else np.arange(self.batch_size)
         self.share = slice(int(share[0]), int(share[-1]) + 1)
-        self.steps_per_epoch = steps_per_epoch or max(1, len(labels) // self.batch_size)
+        images_a_step = self.batch_size * (world_size if scope == "local" else 1)
+        self.steps_per_epoch = steps_per_epoch or max(1, len(labels) // images_a_step)
+        self.stream = [rank] if scope == "local" else []
         self.seed, self.epoch, self.first_step = seed, 0, 0
         self.sampler = self
 
@@ -105,7 +114,7 @@ class PKBatchSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         first, self.first_step = self.first_step, 0
-        return self._batches(np.random.default_rng([self.seed, self.epoch]), first)
+        return self._batches(np.random.default_rng([self.seed, self.epoch, *self.stream]), first)
 
     def _batches(self, rng: np.random.Generator, first_step: int) -> Iterator[list[int]]:
         classes = Deck(np.arange(len(self.members)), rng)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from dml.losses.similarity import cosine_similarity, normalize
 
+from dml.losses.chunks import rows_in_chunks
+
 
 class Pairs(NamedTuple):
     """Which entries of a similarity matrix are positive and which negative pairs.
@@ -66,7 +68,12 @@ class PairLoss(nn.Module):
     A subclass writes `per_anchor` only. The rule is what makes General Pair Weighting (Wang et al., CVPR
     2019, section 3), gradients across processes, memories and proxies work for every loss alike.
     All arithmetic is in float32 (float64 stays float64), outside autocast.
+
+    Attributes:
+        chunk: anchors whose rows are in memory at a time, see `rows_in_chunks`; None for all.
     """
+
+    chunk: int | None = None
 
     def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
         """Loss of each anchor, (Q,), from its row of cosine similarities, (Q, R), and its pairs.
@@ -117,4 +124,4 @@ class PairLoss(nn.Module):
         references = check_references(embeddings, labels, ref_embeddings, ref_labels)
         if ref_embeddings is None:
             self_index = torch.arange(len(labels), device=labels.device)
-        return self.rows(embeddings, labels, *references, self_index).mean()
+        return rows_in_chunks(self.rows, self.chunk, embeddings, labels, *references, self_index).mean()

@@ -47,7 +47,9 @@ class ConvNet(Backbone):
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F h w"]:
         maps = self.blocks(images)
-        return maps if self.grid is None else F.adaptive_max_pool2d(maps, self.grid).flatten(1)[:, :, None, None]
+        return (
+            maps if self.grid is None else F.adaptive_max_pool2d(maps, self.grid).flatten(1)[:, :, None, None]
+        )
 
 
 def convnet_embedder(

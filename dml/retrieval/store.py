@@ -1,8 +1,10 @@
-"""Embeddings of an evaluation set, collected batch by batch and put back in order."""
+"""Embeddings of an evaluation set, collected batch by batch and by all processes, and put back in order."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from dml.distributed import gather
 
 
 class EmbeddingStore:
@@ -23,13 +25,16 @@ class EmbeddingStore:
         self._embeddings.append(embedding.float())
 
     def ordered(self, size: int) -> Float[Tensor, "N D"]:
-        """All `size` embeddings, (N, D), row n that of image n; computed once.
+        """All `size` embeddings, (N, D), row n that of image n, on every process; computed once.
+
+        Every process must call: each brings the part that it evaluated.
 
         Raises:
             RuntimeError: an image is missing, or an index lies outside the set.
         """
         if self._ordered is None:
-            self._ordered = in_order(torch.cat(self._indices), torch.cat(self._embeddings), size)
+            index, embedding = gather(torch.cat(self._indices)), gather(torch.cat(self._embeddings))
+            self._ordered = in_order(index, embedding, size)
             self._indices, self._embeddings = [], []
         return self._ordered
 

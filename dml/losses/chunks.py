@@ -1,0 +1,43 @@
+"""Rows of a loss a few at a time, so that no similarity matrix is ever whole in memory."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+Rows = Callable[..., Tensor]
+
+
+def rows_in_chunks(
+    rows: Rows,
+    chunk: int | None,
+    embeddings: Float[Tensor, "Q D"],
+    labels: Int[Tensor, "Q"],
+    ref_embeddings: Float[Tensor, "R D"],
+    ref_labels: Int[Tensor, "R"],
+    self_index: Int[Tensor, "Q"] | None,
+) -> Float[Tensor, "Q"]:
+    """`rows` of all anchors, computed for `chunk` of them at a time and again in backward.
+
+    Memory is that of `chunk` × R similarities instead of Q × R, time that of one more forward. An anchor's
+    row depends on no other anchor's, which is why this is exact.
+
+    Args:
+        rows: `PairLoss.rows`.
+        chunk: anchors at a time; None takes all at once, and recomputes nothing.
+        embeddings, labels, ref_embeddings, ref_labels, self_index: as in `PairLoss.rows`.
+    """
+    if chunk is None or chunk >= len(labels):
+        return rows(embeddings, labels, ref_embeddings, ref_labels, self_index)
+    parts = []
+    for start in range(0, len(labels), chunk):
+        part = slice(start, start + chunk)
+        own = None if self_index is None else self_index[part]
+        parts.append(
+            checkpoint(
+                rows, embeddings[part], labels[part], ref_embeddings, ref_labels, own, use_reentrant=False
+            )
+        )
+    return torch.cat(parts)

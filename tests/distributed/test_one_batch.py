@@ -1,0 +1,147 @@
+"""One batch on 1, 2 and 3 processes: the same loss, the same gradients, the same weights."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from hydra import compose, initialize_config_dir
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from worlds import in_world
+
+from dml.build import build_loss
+from dml.command import CONF
+from dml.distributed import gather, global_batch, mean_over_processes, sum_over_processes
+from dml.losses import MultiSimilarityLoss
+
+LOSSES = sorted(file.stem for file in (Path(CONF) / "loss").glob("*.yaml") if file.stem != "general")
+IMAGES, CLASSES, DIM = 13, 4, 8
+SHARES = {1: [13], 2: [9, 4], 3: [7, 1, 5]}
+
+
+class Network(nn.Module):
+    """Two layers with a frozen batch norm between them, and the loss, as one module under DDP."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.first, self.norm, self.second = nn.Linear(6, 16), nn.BatchNorm1d(16), nn.Linear(16, DIM)
+        self.loss = loss
+
+    def forward(self, image: Tensor, label: Tensor) -> Tensor:
+        z_BD = nn.functional.normalize(self.second(self.norm.eval()(self.first(image)).relu()))
+        *references, weight = global_batch(z_BD, label)
+        return self.loss(z_BD, label, *references) * weight
+
+
+def network(name: str) -> Network:
+    torch.manual_seed(0)
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = compose("train", [f"loss={name}", f"model.embedding_dim={DIM}"])
+    return Network(build_loss(config.loss, CLASSES)).double()
+
+
+def own_share(rows: Tensor) -> Tensor:
+    return rows.split(SHARES[dist.get_world_size()])[dist.get_rank()]
+
+
+def gradients(module: nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+
+def learn(name: str) -> dict[str, Any]:
+    """Loss and gradients of the first batch, weights after 20 batches."""
+    generator = torch.Generator().manual_seed(1)
+    label = torch.arange(IMAGES) % CLASSES
+    module = network(name)
+    model = DistributedDataParallel(module)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
+    found: dict[str, Any] = {}
+    for step in range(20):
+        image = torch.randn(IMAGES, 6, generator=generator, dtype=torch.float64)
+        loss = model(own_share(image), own_share(label))
+        optimizer.zero_grad()
+        loss.backward()
+        if step == 0:
+            found |= {"loss": mean_over_processes(loss), "gradients": gradients(module)}
+        optimizer.step()
+    return found | {"weights": {key: value.clone() for key, value in module.state_dict().items()}}
+
+
+def a_process_without_pairs() -> dict[str, Any]:
+    """The last five images are of a class far from all others and all alike: none of their pairs is mined."""
+    torch.manual_seed(2)
+    near, far = torch.randn(8, DIM).abs(), -torch.ones(5, DIM)
+    z_ND = torch.cat([near, far]).double()
+    label = torch.tensor([0, 1, 0, 1, 2, 2, 0, 1, 3, 3, 3, 3, 3])
+    mine = own_share(z_ND).requires_grad_()
+    *references, weight = global_batch(mine, own_share(label))
+    loss = MultiSimilarityLoss(2.0, 40.0, 0.5, 0.1)(mine, own_share(label), *references) * weight
+    (loss / dist.get_world_size()).backward()
+    return {"own": loss.detach(), "loss": mean_over_processes(loss), "gradient": gather(mine.grad)}
+
+
+def gathers() -> dict[str, Any]:
+    """Rows of every kind and number, none included."""
+    at = dist.get_rank()
+    return {
+        "uneven": gather(torch.full((at, 2), float(at))),
+        "flat": gather(torch.arange(3 - at)),
+        "sum": sum_over_processes(torch.tensor([at, 2**60 + at])),
+    }
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    dist.init_process_group("gloo")
+    found = {name: learn(name) for name in LOSSES}
+    found |= {"without pairs": a_process_without_pairs(), "gathers": gathers()}
+    dist.destroy_process_group()
+    return found
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory) -> dict[int, list[dict[str, Any]]]:
+    return {size: in_world(size, tmp_path_factory.mktemp(f"world{size}"), everything) for size in SHARES}
+
+
+def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
+    assert ours.keys() == theirs.keys()
+    return max((ours[key] - theirs[key]).abs().max().item() for key in ours)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("name", LOSSES)
+def test_loss_gradient_and_weights_are_those_of_one_process(worlds, name, size):
+    [one] = (found[name] for found in worlds[1])
+    assert one["loss"] > 0
+    assert max(g.abs().max() for g in one["gradients"].values()) > 1e-3
+    for found in worlds[size]:
+        assert abs(found[name]["loss"] - one["loss"]) < 1e-9
+        assert largest_difference(found[name]["gradients"], one["gradients"]) < 1e-9
+        assert largest_difference(found[name]["weights"], one["weights"]) < 1e-7
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_process_none_of_whose_pairs_is_mined_changes_nothing(worlds, size):
+    one = worlds[1][0]["without pairs"]
+    assert one["loss"] > 0
+    if size == 3:
+        assert worlds[3][2]["without pairs"]["own"] == 0
+    for found in worlds[size]:
+        assert abs(found["without pairs"]["loss"] - one["loss"]) < 1e-9
+        assert (found["without pairs"]["gradient"] - one["gradient"]).abs().max() < 1e-9
+
+
+def test_rows_come_in_the_order_of_ranks_and_none_is_padding(worlds):
+    for found in worlds[3]:
+        assert found["gathers"]["uneven"].tolist() == [[1, 1], [2, 2], [2, 2]]
+        assert found["gathers"]["flat"].tolist() == [0, 1, 2, 0, 1, 0]
+        assert found["gathers"]["sum"].tolist() == [3, 3 * 2**60 + 3]
+
+
+def test_one_process_alone_needs_no_group():
+    z_BD = torch.randn(4, 3)
+    batch = global_batch(z_BD, torch.tensor([0, 0, 1, 1]))
+    assert batch.embeddings is z_BD
+    assert (batch.self_index.tolist(), batch.weight) == ([0, 1, 2, 3], 1.0)

@@ -1,0 +1,104 @@
+"""A whole run on 1, 2 and 3 processes: the same weights, the same metrics to the last digit."""
+
+import csv
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from hydra import compose, initialize_config_dir
+from worlds import in_world
+
+from dml.callbacks.recall import judge
+from dml.command import CONF
+from dml.data.roles import EvaluationSet
+from dml.data.split import Samples
+from dml.retrieval.store import EmbeddingStore
+from dml.train import train
+
+RUN = (
+    "trainer=ddp",
+    "trainer.accelerator=cpu",
+    "trainer.max_steps=6",
+    "trainer.val_check_interval=3",
+    "trainer.log_every_n_steps=1",
+    "model.embedding_dim=8",
+    "model.freeze_batchnorm=true",
+    "sampler.images_per_class=3",
+    "data.eval_batch_size=400",  # three batches of 896 images, the last one smaller
+    "callbacks.retrieval_grid=null",
+    "+trainer.enable_progress_bar=false",
+    "callbacks.progress=null",
+)
+
+
+def run(folder: Path, *overrides: str) -> dict[str, Any]:
+    size = int(os.environ["WORLD_SIZE"])
+    with initialize_config_dir(CONF, version_base="1.3"):
+        config = compose("train", [f"run_dir={folder / 'run'}", f"trainer.devices={size}", *RUN, *overrides])
+    figures = train(config)
+    checkpoint = torch.load(folder / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    rows = csv.DictReader((folder / "run" / "metrics.csv").read_text().splitlines())
+    losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+    return {"figures": figures, "weights": checkpoint["state_dict"], "losses": losses}
+
+
+def samples(labels: np.ndarray) -> Samples:
+    images = np.zeros((len(labels), 1, 1), np.uint8)
+    return Samples(images, labels.astype(np.int64), [str(n) for n in range(len(labels))])
+
+
+def queries_and_gallery() -> dict[str, float]:
+    """Like In-Shop: 17 queries search a gallery of 23; every process brings some, some twice, one maybe none."""
+    rng = np.random.default_rng(0)
+    evaluation = EvaluationSet.of(samples(rng.integers(0, 5, 17)), samples(np.arange(23) % 5))
+    z_ND = torch.from_numpy(rng.normal(size=(40, 4)).astype(np.float32))
+    size, at = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
+    store = EmbeddingStore()
+    for batch in torch.arange(40).split(7)[at::size]:
+        store.add(batch, z_ND[batch])
+    store.add(torch.tensor([3]), z_ND[[3]])
+    assert torch.equal(store.ordered(40), z_ND)
+    return judge(store.ordered(40), evaluation, [1, 2, 50])
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    dist.init_process_group("gloo")
+    found = run(folder)
+    found["still"] = run(folder / "still", "optimizer.lr=0", "trainer.max_steps=1")["figures"]
+    found["local"] = run(folder / "local", "sampler.scope=local")["figures"]
+    found["gallery"] = queries_and_gallery()
+    return found
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory) -> dict[int, list[dict[str, Any]]]:
+    return {size: in_world(size, tmp_path_factory.mktemp(f"run{size}"), everything) for size in (1, 2, 3)}
+
+
+def retrieval(figures: dict[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if name.startswith(("test/", "val/"))}
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_metrics_agree_to_the_last_digit_and_weights_to_rounding(worlds, size):
+    [one] = worlds[1]
+    for found in worlds[size]:
+        for name, weight in one["weights"].items():
+            assert torch.allclose(found["weights"][name], weight, atol=1e-5), name
+        assert found["still"] == one["still"]
+        assert found["gallery"] == one["gallery"]
+        assert found["figures"] == worlds[size][0]["figures"]
+        assert len(found["losses"]) == 6
+        assert found["losses"] == pytest.approx(one["losses"], rel=1e-5)
+    # Trained weights agree to rounding only, and so do the metrics; those of equal weights are equal, see above.
+    assert retrieval(worlds[size][0]["figures"]) == pytest.approx(retrieval(one["figures"]), abs=0.01)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_batch_of_its_own_for_each_process_learns_something_else(worlds, size):
+    assert worlds[size][0]["local"] != worlds[size][0]["figures"]
+    assert worlds[size][0]["local"] == worlds[size][1]["local"]
