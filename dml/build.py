@@ -48,17 +48,25 @@ def build_loss(config: DictConfig, num_classes: int) -> Any:
     A loss with parameters per class has a key `num_classes`; null there means the training classes. `chunk`, which
     every loss has, is set on it afterwards.
     """
-    keys = {str(key): value for key, value in config.items_ex(resolve=False)}
-    loss = OmegaConf.create({("lam" if key == "lambda" else key): value for key, value in keys.items()})
-    loss._set_parent(config._get_parent())
+    try:
+        loss = with_lam(OmegaConf.to_container(config, resolve=True))
+    except InterpolationResolutionError as error:
+        raise UserError(f"{error}".splitlines()[0]) from error
     chunk = loss.pop("chunk", None)
     if chunk is not None and chunk < 1:
         raise UserError(f"loss.chunk={chunk} must be at least 1, or null for all anchors at once.")
-    if "num_classes" in loss and loss.num_classes is None:
-        loss.num_classes = num_classes
-    built = build(loss)
+    if "num_classes" in loss and loss["num_classes"] is None:
+        loss["num_classes"] = num_classes
+    built = build(OmegaConf.create(loss))
     built.chunk = chunk
     return built
+
+
+def with_lam(node: Any) -> Any:
+    """The same mappings, those of a mining and a weighting within a loss too, with `lam` where they say `lambda`."""
+    if isinstance(node, dict):
+        return {"lam" if key == "lambda" else key: with_lam(value) for key, value in node.items()}
+    return node
 
 
 def build_memory(config: DictConfig, embedding_dim: int) -> CrossBatchMemory | None:

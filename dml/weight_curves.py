@@ -41,9 +41,9 @@ class Row:
 
     def similarity(self) -> Float[Tensor, "R"]:
         """Similarities, positives first."""
-        positive = torch.linspace(*self.positive_range, self.positives, dtype=torch.float64)
-        negative = torch.linspace(*self.negative_range, self.negatives, dtype=torch.float64)
-        return torch.cat([positive, negative])
+        (low, high), (below, above) = self.positive_range, self.negative_range
+        positive = torch.linspace(low, high, self.positives, dtype=torch.float64)
+        return torch.cat([positive, torch.linspace(below, above, self.negatives, dtype=torch.float64)])
 
     def column(self, kind: Kind) -> int:
         """The pair of a kind that is moved: the middle one."""
