@@ -63,7 +63,7 @@ class Learner(pl.LightningModule):
     def forward(self, image: Tensor) -> Float[Tensor, "B D"]:
         return self.embedder(image)
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Float[Tensor, ""]:
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         z_BD, label_B = self(batch["image"]), batch["label"]
         z_RD, label_R, self_index, weight = global_batch(z_BD, label_B, self.local)
         references = (z_RD, label_R) if self.memory is None else self.memory.references(z_RD, label_R)
@@ -73,7 +73,7 @@ class Learner(pl.LightningModule):
         if self.memory is not None:
             self.memory.add(z_RD, label_R)
         self.log("train/loss", mean, prog_bar=True, batch_size=len(z_RD))
-        return loss
+        return {"loss": loss, "embedding": z_BD.detach()}
 
     def _stop_at_nan(self, loss: Tensor, index_B: Tensor) -> None:
         if torch.isfinite(loss):

@@ -1,0 +1,132 @@
+"""How a loss weighs its pairs, and what it listens to: `python -m dml.weights loss=ms`."""
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from dml.command import CONF, one_sentence
+from dml.errors import UserError
+from dml.losses import PairLoss
+from dml.weight_curves import WeightCurves, weight_curves
+from dml.weight_plot import plot_weights
+from dml.weight_probe import KINDS, Kind, Listening, listening
+
+SHOWN = (-0.5, 0.0, 0.25, 0.5, 0.75, 0.95)
+Hearing = Mapping[str, Mapping[Kind, Listening]]
+
+
+def weights(config: DictConfig) -> dict[str, dict[Kind, Listening]]:
+    """Curves and table of each loss, printed and written; returns what each listens to."""
+    # Only here: it brings the whole of training along.
+    from dml.build import build
+
+    losses = build_losses(config)
+    row = build(config.row)
+    curves = {name: weight_curves(loss, row) for name, loss in losses.items()}
+    heard = {name: {kind: listening(loss, kind) for kind in KINDS} for name, loss in losses.items()}
+
+    folder = Path(config.run_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    plot_weights(curves, row).savefig(folder / "weights.png", dpi=150)
+    write_csv(folder / "weights.csv", ("loss", "kind", "similarity", "weight"), curve_rows(curves))
+    write_csv(folder / "similarities.csv", ("loss", "kind", "S", "N", "P"), hearing_rows(heard))
+    print_curves(curves)
+    print_hearing(heard)
+    return heard
+
+
+def build_losses(config: DictConfig) -> dict[str, PairLoss]:
+    """The losses by name: those of `config.losses`, or `config.loss` alone.
+
+    Raises:
+        UserError: there is no such loss.
+    """
+    from dml.build import build_loss
+
+    if config.losses is None:
+        return {config.name: build_loss(config.loss, config.num_classes)}
+    losses = {}
+    for name in config.losses:
+        file = Path(CONF) / "loss" / f"{name}.yaml"
+        if not file.is_file():
+            known = ", ".join(sorted(other.stem for other in file.parent.glob("*.yaml")))
+            raise UserError(f"losses: there is no loss {name}; there are {known}.")
+        one = config.copy()
+        OmegaConf.set_struct(one, False)
+        one.loss = OmegaConf.load(file)
+        losses[name] = build_loss(one.loss, config.num_classes)
+    return losses
+
+
+def write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """All figures to their last digit."""
+    with file.open("w", newline="") as stream:
+        csv.writer(stream).writerows([header, *rows])
+
+
+def curve_rows(curves: Mapping[str, WeightCurves]) -> Iterable[Sequence[object]]:
+    """One row a loss, kind and similarity."""
+    for name, curve in curves.items():
+        for kind, weight in zip(KINDS, (curve.positive, curve.negative), strict=True):
+            for s, w in zip(curve.similarity.tolist(), weight.tolist(), strict=True):
+                yield name, kind, f"{s:.6g}", w
+
+
+def hearing_rows(heard: Hearing) -> Iterable[Sequence[object]]:
+    """One row a loss and kind: the shares of anchors whose weight changed."""
+    for name, kinds in heard.items():
+        for kind, shares in kinds.items():
+            yield name, kind, *shares
+
+
+def short(weight: float) -> str:
+    """Three digits that count, none of them below a thousandth."""
+    return f"{weight:.3g}" if weight >= 1 else f"{weight:.3f}"
+
+
+def print_curves(curves: Mapping[str, WeightCurves]) -> None:
+    """The weights at a few similarities."""
+    table = Table(
+        title="Weight of a pair by its own similarity S, its row standing still", title_justify="left"
+    )
+    table.add_column("loss", no_wrap=True)
+    table.add_column("pair")
+    for s in SHOWN:
+        table.add_column(f"{s:g}", justify="right")
+    for name, curve in curves.items():
+        near = [int((curve.similarity - s).abs().argmin()) for s in SHOWN]
+        for kind, weight in zip(KINDS, (curve.positive, curve.negative), strict=True):
+            cells = (short(weight[i].item()) for i in near)
+            table.add_row(name, kind[:3], *cells, end_section=kind == KINDS[-1])
+    Console().print(table)
+
+
+def print_hearing(heard: Hearing) -> None:
+    """Which similarities change a weight, found by moving each alone."""
+    table = Table(title="What changes the weight, each moved alone", title_justify="left")
+    table.add_column("loss", no_wrap=True)
+    table.add_column("pair")
+    for heading in ("S\nits own", "N\nnegatives", "P\npositives"):
+        table.add_column(heading, justify="center")
+    for name, kinds in heard.items():
+        for kind, shares in kinds.items():
+            marks = ("✓" if share > 0 else "–" for share in shares)
+            table.add_row(name, kind[:3], *marks, end_section=kind == KINDS[-1])
+    Console().print(table)
+
+
+@hydra.main(version_base="1.3", config_path=CONF, config_name="weights")
+@one_sentence
+def main(config: DictConfig) -> None:
+    """One loss or several; the run's folder is printed last."""
+    weights(config)
+    print(config.run_dir)
+
+
+if __name__ == "__main__":
+    main()

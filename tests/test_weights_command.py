@@ -1,0 +1,150 @@
+"""What `python -m dml.weights` prints, draws and writes."""
+
+import csv
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dml.command import CONF
+from dml.errors import UserError
+from dml.losses import (
+    BinomialDevianceLoss,
+    ContrastiveLoss,
+    GeneralWeightingLoss,
+    LiftedStructureLoss,
+    MultiSimilarityLoss,
+    PairLoss,
+    Pairs,
+    TripletLoss,
+)
+from dml.losses.mining import AllMining, RelativeMining
+from dml.losses.weighting import ConstantWeighting
+from dml.weight_curves import Row, weight_curves
+from dml.weight_probe import listening, share_changed
+from dml.weights import weights
+
+
+def hears(loss: PairLoss, kind: str = "negative") -> str:
+    """The letters of the similarities that change a weight."""
+    return "".join(letter for letter, share in zip("SNP", listening(loss, kind), strict=True) if share > 0)
+
+
+# Wang et al., CVPR 2019, Table 1, on a negative pair; the triplet loss there weighs each active pair by 1.
+PAPER = [
+    (ContrastiveLoss(), "S"),
+    (GeneralWeightingLoss(RelativeMining(0.1), ConstantWeighting()), "P"),
+    (LiftedStructureLoss(), "N"),
+    (BinomialDevianceLoss(), "S"),
+    (MultiSimilarityLoss(), "SNP"),
+]
+
+
+@pytest.mark.parametrize(("loss", "letters"), PAPER)
+def test_the_papers_table_comes_out_of_the_experiment(loss, letters):
+    assert hears(loss) == letters
+
+
+def test_a_positive_mirrors_a_negative():
+    assert hears(LiftedStructureLoss(), "positive") == "P"
+    assert hears(BinomialDevianceLoss(), "positive") == "S"
+    assert hears(MultiSimilarityLoss(), "positive") == "SNP"
+    assert hears(GeneralWeightingLoss(RelativeMining(0.1), ConstantWeighting()), "positive") == "N"
+
+
+def test_multi_similarity_hears_the_other_kind_through_mining_alone():
+    assert hears(MultiSimilarityLoss(epsilon=None)) == "SN"
+
+
+def test_the_mean_over_active_triplets_lets_the_triplet_loss_hear_negatives():
+    assert hears(TripletLoss()) == "NP"
+
+
+def test_a_loss_that_weighs_all_alike_hears_nothing():
+    assert hears(GeneralWeightingLoss(AllMining(), ConstantWeighting())) == ""
+
+
+class Threshold(PairLoss):
+    """Weighs a negative by 1 where it is above 0, and nothing else."""
+
+    def per_anchor(self, similarity: torch.Tensor, pairs: Pairs) -> torch.Tensor:
+        return torch.where(pairs.negative, similarity.relu(), 0.0).sum(dim=1)
+
+
+def test_the_share_is_that_of_the_anchors_whose_weight_changed():
+    # Of three anchors, with one negative each, a rise by 0.3 brings the second alone above the threshold.
+    similarity = torch.tensor([[-0.5], [-0.2], [0.1]])
+    pairs = Pairs(torch.zeros(3, 1, dtype=torch.bool), torch.ones(3, 1, dtype=torch.bool))
+    share = share_changed(Threshold(), similarity, pairs, torch.tensor([True]), 0, shifts=(0.3,))
+    assert share == pytest.approx(1 / 3)
+
+
+def test_a_curve_is_the_weight_at_each_similarity():
+    curve = weight_curves(ContrastiveLoss(0.5), Row(), points=5)
+    torch.testing.assert_close(curve.similarity, torch.tensor([-1, -0.5, 0, 0.5, 1]).double())
+    torch.testing.assert_close(curve.positive, torch.ones(5).double())
+    torch.testing.assert_close(curve.negative, torch.tensor([0, 0, 0, 0, 1]).double())
+
+
+def test_the_rest_of_the_row_stands_still():
+    # Lifted structure: e^S over the sum of e^S of this negative and of the two that stay, at 0 and 0.4.
+    curve = weight_curves(LiftedStructureLoss(), Row(2, 3, (0.5, 0.5), (0.0, 0.4)), points=3)
+    S = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
+    stay = 1 + torch.tensor(0.4, dtype=torch.float64).exp()
+    torch.testing.assert_close(curve.negative, S.exp() / (S.exp() + stay))
+
+
+@pytest.mark.parametrize(
+    "change", [{"positives": 0}, {"negative_range": (0.5, 0.1)}, {"positive_range": (0.0, 2.0)}]
+)
+def test_a_row_that_cannot_be_is_refused(change):
+    with pytest.raises(UserError, match="row"):
+        Row(**change)
+
+
+def composed(compose, *overrides):
+    return compose(*overrides, "name=ms", name="weights")
+
+
+def test_everything_is_written_to_the_runs_folder(compose, tmp_path, capsys):
+    heard = weights(
+        composed(compose, "losses=[contrastive,ms,general,margin]", "mining=all", "weighting=power")
+    )
+    assert list(heard) == ["contrastive", "ms", "general", "margin"]
+    assert "contrastive" in capsys.readouterr().out
+    folder = tmp_path / "run"
+    assert (folder / "weights.png").stat().st_size > 10_000
+    with (folder / "weights.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 4 * 2 * 401
+    top = [row for row in rows if row["loss"] == "general" and row["similarity"] == "1"]
+    assert [(row["kind"], float(row["weight"])) for row in top] == [("positive", 0.0), ("negative", 1.0)]
+    with (folder / "similarities.csv").open() as stream:
+        table = {(row["loss"], row["kind"]): row for row in csv.DictReader(stream)}
+    negative = table["contrastive", "negative"]
+    assert float(negative["S"]) > 0
+    assert (negative["N"], negative["P"]) == ("0.0", "0.0")
+
+
+def test_an_override_reaches_the_loss(compose):
+    heard = weights(composed(compose, "loss.epsilon=null"))
+    assert heard["ms"]["negative"].positives == 0
+
+
+def test_an_unknown_loss_is_named_with_those_there_are(compose):
+    with pytest.raises(UserError, match="there is no loss lifted; there are binomial_deviance"):
+        weights(composed(compose, "losses=[lifted]"))
+
+
+def test_the_module_does_not_bring_the_trainer_along():
+    code = "import sys, dml.weights; print('pytorch_lightning' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=f"{CONF}/..", capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_the_runs_folder_is_printed_last(tmp_path):
+    command = [sys.executable, "-m", "dml.weights", "loss=ms_paper", f"hydra.run.dir={tmp_path / 'out'}"]
+    done = subprocess.run(command, cwd=f"{CONF}/..", capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip().splitlines()[-1] == str(tmp_path / "out"), done.stderr
+    assert "ms_paper" in done.stdout
