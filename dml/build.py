@@ -48,9 +48,9 @@ def build_loss(config: DictConfig, num_classes: int) -> Any:
     every loss has, is set on it afterwards.
     """
     keys = {str(key): value for key, value in config.items_ex(resolve=False)}
+    chunk = keys.pop("chunk", None)
     loss = OmegaConf.create({("lam" if key == "lambda" else key): value for key, value in keys.items()})
     loss._set_parent(config._get_parent())
-    chunk = loss.pop("chunk", None)
     if chunk is not None and chunk < 1:
         raise UserError(f"loss.chunk={chunk} must be at least 1, or null for all anchors at once.")
     if "num_classes" in loss and loss.num_classes is None:
