@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
 
@@ -45,7 +46,8 @@ def adapted(run: DictConfig, config: DictConfig) -> DictConfig:
         name: run.callbacks[name] for name in ("recall", "retrieval_grid") if run.callbacks.get(name)
     }
     run.logger = {}
-    run.trainer.accelerator, run.trainer.devices = config.trainer.accelerator, config.trainer.devices
+    for key in ("accelerator", "devices", "num_nodes", "strategy"):
+        run.trainer[key] = config.trainer[key]
     if config.dataset.root is not None:
         run.dataset.root = config.dataset.root
     if config.data.num_workers is not None:
@@ -58,8 +60,10 @@ def adapted(run: DictConfig, config: DictConfig) -> DictConfig:
 def main(config: DictConfig) -> None:
     """Evaluate and print the folder of the results."""
     folder = Path(config.run_dir)
-    write_metrics(folder, evaluate(config))
-    print(folder)
+    figures = evaluate(config)
+    if rank_zero_only.rank == 0:
+        write_metrics(folder, figures)
+        print(folder)
 
 
 if __name__ == "__main__":
