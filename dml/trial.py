@@ -50,7 +50,9 @@ def run_apart(overrides: list[str], folder: Path) -> None:
         end_session(process.pid)
         last_words.join()
     if code != 0 or not figures.is_file():
-        write_metrics(folder, {"error": f"{last_words.line or 'no message'} (exit code {code})"})
+        write_metrics(
+            folder, {"error": f"{last_words.line.removeprefix('Error: ') or 'no message'} (exit code {code})"}
+        )
 
 
 class LastWords(threading.Thread):
