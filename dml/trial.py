@@ -8,7 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import IO
 
 from omegaconf import DictConfig
 
@@ -33,7 +35,11 @@ def run_apart(overrides: list[str], folder: Path) -> None:
     figures = folder / "metrics.json"
     figures.unlink(missing_ok=True)
     # A session of its own: whatever the trial starts can be found and ended with it.
-    process = subprocess.Popen(command, start_new_session=True, env=without_ranks())
+    process = subprocess.Popen(
+        command, start_new_session=True, env=without_ranks(), stderr=subprocess.PIPE, text=True
+    )
+    last_words = LastWords(process.stderr)
+    last_words.start()
     try:
         code = process.wait()
     except BaseException:
@@ -42,8 +48,24 @@ def run_apart(overrides: list[str], folder: Path) -> None:
         raise
     finally:
         end_session(process.pid)
-    if code != 0 and not figures.is_file():
-        write_metrics(folder, {"error": f"the trial ended with exit code {code}; its log is in {folder}"})
+        last_words.join()
+    if code != 0 or not figures.is_file():
+        write_metrics(
+            folder, {"error": f"{last_words.line.removeprefix('Error: ') or 'no message'} (exit code {code})"}
+        )
+
+
+class LastWords(threading.Thread):
+    """Passes a stream on to stderr and keeps its last line."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        super().__init__(daemon=True)
+        self.stream, self.line = stream, ""
+
+    def run(self) -> None:
+        for line in self.stream:
+            sys.stderr.write(line)
+            self.line = line.strip() or self.line
 
 
 def without_ranks() -> dict[str, str]:

@@ -64,7 +64,7 @@ class Heartbeats(threading.Thread):
 def sentence(lost: str) -> str:
     """What a person is told."""
     return (
-        f"{lost} was lost: killed, or hanging. All others stop; the same command with resume=auto and the same "
+        f"{lost} was lost: killed, failed or hanging. All others stop; the same command with resume=auto and the same "
         "run folder goes on from the last checkpoint."
     )
 
@@ -114,6 +114,7 @@ class LostRank(pl.Callback):
             and heartbeats.lost
         ):
             print(f"Error: {sentence(heartbeats.lost)}", file=sys.stderr, flush=True)
+            time.sleep(3 * BEAT)  # the store ends with the first process: let the others read it first
         heartbeats.stopped.set()
 
     def state_dict(self) -> dict[str, Any]:
