@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
@@ -40,7 +41,7 @@ class CsvLogger(CSVLogger):
 
     @property
     @rank_zero_experiment
-    def experiment(self) -> AppendingWriter:
+    def experiment(self) -> Any:
         if self._experiment is None:
             self._experiment = AppendingWriter(self.log_dir)
         return self._experiment

@@ -2,7 +2,7 @@
 
     python scripts/benchmark_distributed.py [batch] [dimension]
 
-All processes share this machine's cores (gloo, one thread each): compare the two within a row, not rows with one another.
+All processes share this machine's cores (gloo, one thread each): compare the two within a row, not rows.
 Forward and backward of the loss alone, both in turn, round after round; time is the slowest process's.
 """
 
