@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help train test lint types format lock clean
+.PHONY: help train test test-distributed lint types format lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ train: $(READY)  ## train on the embedded digits and judge on unseen ones (ARGS=
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-distributed: $(READY)  ## the tests of several processes alone
+	$(BIN)/python -m pytest tests/distributed $(ARGS)
 
 lint: $(READY)  ## style
 	$(BIN)/ruff check .

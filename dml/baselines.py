@@ -1,5 +1,7 @@
 """What a run must beat: raw pixels, and the network before it learnt anything."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ class RawPixels(nn.Module):
 
 
 @torch.no_grad()
-def test_metrics(embedder: nn.Module, data: EmbeddingData, ks: list[int]) -> dict[str, float]:
+def test_metrics(embedder: nn.Module, data: EmbeddingData, ks: Sequence[int]) -> dict[str, float]:
     """Retrieval metrics of the test set under any embedder, in one process; the global RNG stays as it was."""
     store = EmbeddingStore()
     was_training = embedder.training
@@ -31,7 +33,7 @@ def test_metrics(embedder: nn.Module, data: EmbeddingData, ks: list[int]) -> dic
     return judge(store.ordered(len(evaluation.samples)), evaluation, ks)
 
 
-def baselines(embedder: nn.Module, data: EmbeddingData, ks: list[int]) -> dict[str, dict[str, float]]:
+def baselines(embedder: nn.Module, data: EmbeddingData, ks: Sequence[int]) -> dict[str, dict[str, float]]:
     """Test metrics of raw pixels and of the network as it is now."""
     return {
         "raw pixels": test_metrics(RawPixels(), data, ks),

@@ -16,6 +16,28 @@ from dml.learner import Learner
 from dml.losses.memory import CrossBatchMemory
 
 
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain containers, interpolations replaced by what they stand for.
+
+    Raises:
+        UserError: an interpolation stands for nothing.
+    """
+    try:
+        container = OmegaConf.to_container(config, resolve=True)
+    except InterpolationResolutionError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{config.get('_target_')}: {reason}; give it on the command line.") from error
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def without_lambda(node: Any) -> Any:
+    """The containers with each key `lambda`, a word that Python keeps to itself, called `lam`."""
+    if isinstance(node, dict):
+        return {("lam" if key == "lambda" else key): without_lambda(value) for key, value in node.items()}
+    return [without_lambda(value) for value in node] if isinstance(node, list) else node
+
+
 def build(config: DictConfig, **extra: Any) -> Any:
     """The object that `config._target_` describes; a key it does not know is an error that names it.
 
@@ -24,8 +46,6 @@ def build(config: DictConfig, **extra: Any) -> Any:
     """
     try:
         return instantiate(config, **extra)
-    except InterpolationResolutionError as error:
-        raise UserError(f"{error}".splitlines()[0]) from error
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
@@ -48,25 +68,15 @@ def build_loss(config: DictConfig, num_classes: int) -> Any:
     A loss with parameters per class has a key `num_classes`; null there means the training classes. `chunk`, which
     every loss has, is set on it afterwards.
     """
-    try:
-        loss = with_lam(OmegaConf.to_container(config, resolve=True))
-    except InterpolationResolutionError as error:
-        raise UserError(f"{error}".splitlines()[0]) from error
-    chunk = loss.pop("chunk", None)
+    keys = without_lambda(resolved(config))
+    chunk = keys.pop("chunk", None)
     if chunk is not None and chunk < 1:
         raise UserError(f"loss.chunk={chunk} must be at least 1, or null for all anchors at once.")
-    if "num_classes" in loss and loss["num_classes"] is None:
-        loss["num_classes"] = num_classes
-    built = build(OmegaConf.create(loss))
+    if keys.get("num_classes", num_classes) is None:
+        keys["num_classes"] = num_classes
+    built = build(OmegaConf.create(keys))
     built.chunk = chunk
     return built
-
-
-def with_lam(node: Any) -> Any:
-    """The same mappings, those of a mining and a weighting within a loss too, with `lam` where they say `lambda`."""
-    if isinstance(node, dict):
-        return {"lam" if key == "lambda" else key: with_lam(value) for key, value in node.items()}
-    return node
 
 
 def build_memory(config: DictConfig, embedding_dim: int) -> CrossBatchMemory | None:

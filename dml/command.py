@@ -8,7 +8,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from dml import started
 from dml.errors import UserError
+
+started.register()
 
 # Beside the package in the repository, inside it when installed.
 _PACKAGE = Path(__file__).resolve().parent

@@ -11,6 +11,7 @@ from dml.build import build_data, build_learner, build_trainer
 from dml.checkpoints import load_learner, read_checkpoint, run_config
 from dml.command import CONF, one_sentence
 from dml.data.fingerprint import fingerprint
+from dml.distributed import is_first_process
 from dml.errors import UserError
 from dml.report import print_table, without_prefix, write_metrics
 
@@ -45,7 +46,8 @@ def adapted(run: DictConfig, config: DictConfig) -> DictConfig:
         name: run.callbacks[name] for name in ("recall", "retrieval_grid") if run.callbacks.get(name)
     }
     run.logger = {}
-    run.trainer.accelerator, run.trainer.devices = config.trainer.accelerator, config.trainer.devices
+    for key in ("accelerator", "devices", "num_nodes", "strategy"):
+        run.trainer[key] = config.trainer[key]
     if config.dataset.root is not None:
         run.dataset.root = config.dataset.root
     if config.data.num_workers is not None:
@@ -58,8 +60,10 @@ def adapted(run: DictConfig, config: DictConfig) -> DictConfig:
 def main(config: DictConfig) -> None:
     """Evaluate and print the folder of the results."""
     folder = Path(config.run_dir)
-    write_metrics(folder, evaluate(config))
-    print(folder)
+    figures = evaluate(config)
+    if is_first_process():
+        write_metrics(folder, figures)
+        print(folder)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from dml.data.datamodule import data_of
-from dml.distributed import global_batch, mean_over_processes, share_buffers
+from dml.distributed import gather_objects, global_batch, mean_over_processes, rank, share_buffers
 from dml.errors import UserError
 from dml.losses import PairLoss
 from dml.losses.memory import CrossBatchMemory
 from dml.retrieval.store import EmbeddingStore
+from dml.rng import rng_state, set_rng_state
 
 
 class Learner(pl.LightningModule):
@@ -59,6 +60,7 @@ class Learner(pl.LightningModule):
             # The same on every process already: DDP need not copy it at every step.
             self._ddp_params_and_buffers_to_ignore = [f"memory.{name}" for name, _ in memory.named_buffers()]
         self.evaluated = EmbeddingStore()
+        self.rng_states: list[dict[str, Tensor]] = []  # of each process, from a checkpoint
 
     def forward(self, image: Tensor) -> Float[Tensor, "B D"]:
         return self.embedder(image)
@@ -97,6 +99,14 @@ class Learner(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
+        checkpoint["rng"] = gather_objects(rng_state())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.rng_states = checkpoint.get("rng", [])
+
+    def on_train_start(self) -> None:
+        if rank() < len(self.rng_states):
+            set_rng_state(self.rng_states[rank()])
 
     def configure_optimizers(self) -> Any:
         head = [p for name, p in self.embedder.named_parameters() if name.startswith("head.")]

@@ -1,6 +1,7 @@
 """Train an embedding and judge it on classes it has never seen: `python -m dml.train dataset=cars loss=ms`."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,14 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from dml.baselines import baselines
 from dml.build import build_data, build_learner, build_trainer
-from dml.checkpoints import load_learner, read_checkpoint
+from dml.checkpoints import checkpoint_to_resume, load_learner, read_checkpoint
 from dml.command import CONF, one_sentence
 from dml.data.fingerprint import fingerprint
+from dml.distributed import is_first_process
+from dml.learner import Learner
+from dml.loggers import keep_metrics
 from dml.report import PROTOCOLS, print_table, without_prefix, write_metrics
+from dml.trial import on_several_devices, run_apart
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +33,10 @@ def train(config: DictConfig) -> dict[str, Any]:
     data = build_data(config)
     learner = build_learner(config, data.num_classes)
     trainer = build_trainer(config)
-    if config.ckpt_path is not None:
-        load_learner(learner, read_checkpoint(config.ckpt_path), config.ckpt_path)
+    resumed = go_on(config, learner)
 
     columns = baselines(learner.embedder, data, config.dataset.recall_at) if config.baselines else {}
-    trainer.fit(learner, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
+    trainer.fit(learner, datamodule=data, ckpt_path=resumed, weights_only=True)
     best = best_checkpoint(trainer)
     assert best.best_model_score is not None  # a run validates at least once: see build_trainer
     trainer.test(learner, datamodule=data, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
@@ -46,13 +50,28 @@ def train(config: DictConfig) -> dict[str, Any]:
     return test | {
         "baselines": {name: column for name, column in columns.items() if name != "trained"},
         f"val/best_recall_at_{config.dataset.recall_at[0]}": float(best.best_model_score),
-        "checkpoint": str(Path(best.best_model_path).relative_to(config.run_dir)),
+        "checkpoint": os.path.relpath(best.best_model_path, os.path.realpath(config.run_dir)),
         "steps": trainer.global_step,
         "seed": config.seed,
         "dataset": config.dataset.name,
         "fingerprint": fingerprint(data.loaded_split),
         "protocol": f"{config.protocol}: {PROTOCOLS[config.protocol]}",
     }
+
+
+def go_on(config: DictConfig, learner: Learner) -> Path | None:
+    """The checkpoint that the run goes on from, its weights already in the learner; None begins anew."""
+    folder = Path(config.run_dir)
+    path = checkpoint_to_resume(config.ckpt_path, config.resume, folder)
+    step = 0
+    if path is not None:
+        checkpoint = read_checkpoint(path)
+        load_learner(learner, checkpoint, path)
+        if path.resolve().parent == (folder / "checkpoints").resolve():
+            step = checkpoint["global_step"]
+    if is_first_process():
+        keep_metrics(folder, before=step)
+    return path
 
 
 def best_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint:
@@ -65,15 +84,20 @@ def best_checkpoint(trainer: pl.Trainer) -> ModelCheckpoint:
 def main(config: DictConfig) -> None:
     """One run, or one trial of a sweep: a trial that fails is put down as failed and the sweep goes on."""
     folder = Path(config.run_dir)
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    if in_sweep and on_several_devices(config):
+        run_apart(list(HydraConfig.get().overrides.task), folder)
+        return
     try:
         figures = train(config)
     except Exception as error:
-        if HydraConfig.get().mode != RunMode.MULTIRUN:
+        if not in_sweep:
             raise
         log.exception("This trial failed; the sweep goes on.")
         figures = {"error": f"{type(error).__name__}: {error}"}
-    write_metrics(folder, figures)
-    print(folder)
+    if is_first_process():
+        write_metrics(folder, figures)
+        print(folder)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Every yaml composes, and what it describes can be built."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hydra.errors import ConfigCompositionException
 from dml.build import build, build_loss, build_trainer
 from dml.command import CONF
 from dml.errors import UserError
+from dml.losses import GeneralWeightingLoss
 
 
 def options(group: str) -> list[str]:
@@ -55,6 +57,24 @@ def test_the_papers_symbols_are_the_keys(compose):
         compose("loss=ms", "loss.alpha=1", "loss.beta=3", "loss.lambda=0.25", "loss.epsilon=null").loss, 5
     )
     assert (loss.alpha, loss.beta, loss.lam, loss.epsilon) == (1, 3, 0.25, None)
+
+
+def test_the_general_loss_needs_both_its_halves(compose):
+    with pytest.raises(UserError, match=r"'mining' not found; give it on the command line"):
+        build_loss(compose("loss=general", "weighting=linear").loss, 5)
+
+
+def test_any_mining_goes_with_any_weighting(compose):
+    def half(group: str, name: str) -> Any:
+        whole = compose("loss=general", "mining=all", "weighting=constant", f"{group}={name}")
+        return getattr(build_loss(whole.loss, 5), group)
+
+    weightings = [half("weighting", name) for name in options("weighting")]
+    for mining in [half("mining", name) for name in options("mining")]:
+        for weighting in weightings:
+            z_BD, label_B = torch.randn(8, 4, requires_grad=True), torch.arange(8) // 2
+            GeneralWeightingLoss(mining, weighting)(z_BD, label_B).backward()
+            assert z_BD.grad.isfinite().all()
 
 
 def test_a_misspelt_key_is_an_error(compose):

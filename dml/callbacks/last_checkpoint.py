@@ -1,43 +1,88 @@
-"""A checkpoint to resume from, also after Ctrl-C."""
+"""A checkpoint to resume from, wherever and however a run stops."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.trainer.states import RunningStage
+
+from dml.checkpoints import LAST, PREVIOUS
+from dml.distributed import world_size
+from dml.stopping import StopRequests
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Writes `last.ckpt` after every validation, at the end of training, and when a person or a scheduler stops it.
+    """Writes `last.ckpt` after every validation, every so many steps, at the end, and when asked to stop.
 
-    Any other error leaves the last good checkpoint as it was: the weights may be what is wrong.
+    The one before it stays as `previous.ckpt` until training is complete. Ctrl-C and SIGTERM stop after the step, and
+    after the validation if one is due. A step that fails writes nothing: the weights may be what is wrong.
 
     Args:
         dirpath: folder of the checkpoint.
+        every_n_train_steps: steps between two; None leaves it to validations. What SIGKILL can lose.
     """
 
-    def __init__(self, dirpath: str) -> None:
+    def __init__(self, dirpath: str, every_n_train_steps: int | None = None) -> None:
         super().__init__(
-            dirpath=dirpath, filename="last", save_on_train_epoch_end=False, enable_version_counter=False
+            dirpath=dirpath,
+            filename=Path(LAST).stem,
+            save_on_train_epoch_end=False,
+            enable_version_counter=False,
         )
+        self.interval = every_n_train_steps
+        self.requests = StopRequests()
+        self.stopping: BaseException | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self.requests.listen()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
+        # Only now has everything about the last step been logged; it was saved when it ended.
+        self._stop(trainer)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        self.stopping = self.stopping or self.requests.agreed(pl_module.device)
+        periodic = self.interval is not None and trainer.global_step % self.interval == 0
+        if (periodic or self.stopping) and not validation_is_due(trainer):
+            self._save_checkpoint(trainer, self.path)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save(trainer)
+        self.requests.ignore()
+        self._save_checkpoint(trainer, self.path)
+        if trainer.is_global_zero:
+            Path(self.path).with_name(PREVIOUS).unlink(missing_ok=True)
+        self._stop(trainer)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        if isinstance(exception, (KeyboardInterrupt, SIGTERMException)):
-            path = self._save(trainer)
-            rank_zero_info(
-                f"Stopped at step {trainer.global_step}. The same command with ckpt_path='{path}' goes on."
-            )
+        self.requests.ignore()
+        progress = trainer.fit_loop.epoch_loop.batch_progress.current
+        between_steps = trainer.state.stage == RunningStage.TRAINING and progress.ready == progress.processed  # type: ignore[attr-defined]
+        if isinstance(exception, KeyboardInterrupt) and between_steps and world_size() == 1:
+            self._save_checkpoint(trainer, self.path)
 
-    def _save(self, trainer: pl.Trainer) -> str:
-        path = self.format_checkpoint_name({})
-        trainer.save_checkpoint(path)
-        return path
+    def _stop(self, trainer: pl.Trainer) -> None:
+        if self.stopping is not None:
+            rank_zero_info(
+                f"Stopped at step {trainer.global_step}. The same command with resume=auto and the same "
+                f"run folder, or with ckpt_path='{self.path}', goes on."
+            )
+            raise self.stopping
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        if trainer.is_global_zero and Path(filepath).exists():
+            os.replace(filepath, Path(filepath).with_name(PREVIOUS))
+        super()._save_checkpoint(trainer, filepath)
+
+    @property
+    def path(self) -> str:
+        """The checkpoint's file."""
+        return self.format_checkpoint_name({})
 
     @property
     def state_key(self) -> str:
@@ -48,3 +93,9 @@ class LastCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Nothing to restore: the file's name never changes."""
+
+
+def validation_is_due(trainer: pl.Trainer) -> bool:
+    """Whether a validation follows the step just made."""
+    every = int(trainer.val_check_batch or 0)
+    return bool(trainer.enable_validation and every and trainer.global_step % every == 0)

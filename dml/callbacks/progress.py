@@ -26,13 +26,14 @@ class StepProgressBar(ProgressBar):
         self.enabled = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.enabled:  # on every process but the first
+            return
         terminal = sys.stderr.isatty()
         self.bar = tqdm(
             desc="training",
             total=trainer.max_steps if trainer.max_steps > 0 else None,
             initial=trainer.global_step,
             unit="step",
-            disable=not self.enabled,
             dynamic_ncols=terminal,
             mininterval=0.1 if terminal else 10,
         )

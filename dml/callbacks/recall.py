@@ -15,12 +15,16 @@ from dml.learner import Learner
 from dml.retrieval.clustering import nmi
 from dml.retrieval.metrics import RetrievalSums, retrieval_sums
 from dml.retrieval.ranking import rank_positives
+from dml.retrieval.recall import recall_sums
 
 
-def judge(z_ND: Float[Tensor, "N D"], evaluation: EvaluationSet, ks: Sequence[int]) -> dict[str, float]:
+def judge(
+    z_ND: Float[Tensor, "N D"], evaluation: EvaluationSet, ks: Sequence[int], only_recall: bool = False
+) -> dict[str, float]:
     """The retrieval metrics of an evaluation set's embeddings, (N, D) in its order, the same on every process.
 
-    Each process ranks its share of the queries against the whole gallery; every process must call.
+    Each process ranks its share of the queries against the whole gallery; every process must call. Recall@K is the
+    same to the last digit either way: alone it comes from FAISS's lists, with the others from whole rows.
     """
     labels_N = torch.from_numpy(evaluation.labels).to(z_ND.device)
     query_Q = torch.from_numpy(evaluation.query_index).to(z_ND.device)
@@ -28,19 +32,19 @@ def judge(z_ND: Float[Tensor, "N D"], evaluation: EvaluationSet, ks: Sequence[in
     gallery_G = query_Q if gallery is None else torch.from_numpy(gallery).to(z_ND.device)
     self_index = torch.arange(len(query_Q), device=z_ND.device) if gallery is None else None
     share = slice(rank(), None, world_size())
-    ranking = rank_positives(
+    arguments = (
         z_ND[query_Q[share]],
         labels_N[query_Q[share]],
         z_ND[gallery_G],
         labels_N[gallery_G],
         None if self_index is None else self_index[share],
     )
-    sums = retrieval_sums(ranking, ks)
+    sums = recall_sums(*arguments, ks) if only_recall else retrieval_sums(rank_positives(*arguments), ks)
     return RetrievalSums(sums.names, sum_over_processes(sums.totals)).means()
 
 
 class Recall(pl.Callback):
-    """Logs `val/recall_at_K`, `…/map_at_r`, `…/r_precision`, after training `test/…` and `test/nmi`, to every logger.
+    """Logs `val/recall_at_K` while training, and `test/` with MAP@R, R-precision and NMI after it, to every logger.
 
     Args:
         ks: the K of Recall@K.
@@ -62,7 +66,7 @@ class Recall(pl.Callback):
         assert isinstance(module, Learner)
         evaluation = data_of(trainer).evaluation_set(stage)
         z_ND = module.evaluated.ordered(len(evaluation.samples))
-        metrics = judge(z_ND, evaluation, self.ks)
+        metrics = judge(z_ND, evaluation, self.ks, only_recall=stage == "val")
         if stage == "test" and self.nmi:
             metrics["nmi"] = nmi(z_ND.cpu(), torch.from_numpy(evaluation.labels))
         # Logged on every process: checkpoints and early stopping decide by these figures on each of them.

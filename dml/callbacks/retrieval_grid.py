@@ -56,7 +56,7 @@ def draw(data: EmbeddingData, query_Q: np.ndarray, found: Neighbours) -> Figure:
     columns = found.index_QK.shape[1] + 1
     figure = Figure(figsize=(1.5 * columns, 1.75 * len(query_Q)), layout="constrained")
     axes = figure.subplots(len(query_Q), columns, squeeze=False)
-    for row, query in enumerate(query_Q):
+    for row, query in enumerate(query_Q.tolist()):
         name = str(data.classes[labels[query]])
         show(axes[row, 0], images[query]["image"], name, QUERY)
         matches = zip(found.index_QK[row].tolist(), found.similarity_QK[row].tolist(), strict=True)

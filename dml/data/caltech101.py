@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dml.data.acquire import Source, acquire
 from dml.data.split import Samples, Split
 from dml.errors import UserError
 
@@ -12,9 +13,14 @@ CATEGORIES = 100
 TRAIN_CLASSES = 50
 # Clutter that is no category, and the faces of Faces once more, cut out.
 LEFT_OUT = {"BACKGROUND_Google", "Faces_easy"}
-ZIP = "caltech-101.zip"
-URL = f"https://data.caltech.edu/records/mzrjq-6wc02/files/{ZIP}"
-MD5 = "3138e1922a9193bfa496528edbbc45d0"
+URL = "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip"
+# The official zip holds a tar of the images.
+TAR = f"caltech-101/{TOP}.tar.gz"
+SOURCES = (
+    Source("caltech-101.zip", makes="caltech-101", md5="3138e1922a9193bfa496528edbbc45d0", urls=(URL,)),
+    Source(TAR, makes=TOP, md5=None),
+)
+ELSEWHERE = f"or get caltech-101.zip by hand from {URL} and name it with --archive."
 
 
 def load(root: str | Path, download: bool = False) -> Split:
@@ -27,14 +33,15 @@ def load(root: str | Path, download: bool = False) -> Split:
 
     Args:
         root: folder that holds 101_ObjectCategories/.
-        download: fetch and unpack the official archive if that is not there.
+        download: fetch and unpack the official archive if that is not there. What has come of it already is
+            unpacked in any case.
 
     Raises:
         UserError: the folder is missing, does not hold the hundred categories, or one is empty.
     """
     root = Path(root)
-    if download and not (root / TOP).is_dir():
-        _download(root)
+    if (download or (root / TAR).is_file()) and not (root / TOP).is_dir():
+        acquire(root, SOURCES, ELSEWHERE)
     if not (root / TOP).is_dir():
         raise UserError(
             f"dataset.root={root} does not hold {TOP}/: set dataset.root to the folder that does, "
@@ -62,11 +69,3 @@ def _samples(root: Path, categories: list[Path], first_label: int) -> Samples:
         labels += [label] * len(images)
     names = [file.relative_to(root).as_posix() for file in files]
     return Samples(files, np.array(labels, dtype=np.int64), names)
-
-
-def _download(root: Path) -> None:
-    """Fetch the official zip, which holds a tar of the images, and unpack both."""
-    from dml.data.download import extract, fetch
-
-    extract(fetch(URL, root / ZIP, MD5), root)
-    extract(root / "caltech-101" / f"{TOP}.tar.gz", root)

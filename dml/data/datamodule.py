@@ -1,6 +1,5 @@
 """A dataset as Lightning trains and evaluates on it."""
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 
 from dml.data.checks import check_files, check_split
+from dml.data.cores import cores
 from dml.data.images import ImageDataset
 from dml.data.loader import ImageLoader, TrainLoader
 from dml.data.roles import EvaluationSet, hold_out
@@ -150,7 +150,7 @@ class EmbeddingData(pl.LightningDataModule):
         workers = self.num_workers
         if workers is None:
             in_memory = isinstance(samples.images, np.ndarray)
-            workers = 0 if in_memory else min(MAX_WORKERS, len(os.sched_getaffinity(0)))
+            workers = 0 if in_memory else min(MAX_WORKERS, cores())
         pin = self.pin_memory and torch.cuda.is_available()
         return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pin}
 

@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from dml.data.images import Draw, ImageDataset
@@ -77,7 +78,9 @@ class ImageLoader(DataLoader[dict[str, Any]]):
     """
 
     def __init__(self, dataset: ImageDataset, options: dict[str, Any]) -> None:
-        super().__init__(Reporting(dataset), collate_fn=collate_or_report, **options)
+        # A generator of its own: the seed that torch draws for workers nobody uses, and must not disturb dropout.
+        generator = torch.Generator()
+        super().__init__(Reporting(dataset), collate_fn=collate_or_report, generator=generator, **options)
 
     # A generator: workers start at the first batch. Lightning asks for more iterators than it uses.
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]

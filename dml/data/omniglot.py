@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dml.data.acquire import Source, acquire
 from dml.data.images import read_image
 from dml.data.split import Samples, Split
 from dml.errors import UserError
@@ -72,9 +73,8 @@ def _characters(root: Path, name: str, download: bool) -> list[Path]:
     """The folders `<alphabet>/<character>` of an archive, in byte order."""
     folder = root / name
     if download and not folder.is_dir():
-        from dml.data.download import extract, fetch
-
-        extract(fetch(f"{URL}/{name}.zip", root / f"{name}.zip", MD5[name]), root)
+        archive = Source(f"{name}.zip", makes=name, md5=MD5[name], urls=(f"{URL}/{name}.zip",))
+        acquire(root, [archive], f"or get {archive.file} by hand from {URL} and name it with --archive.")
     if not folder.is_dir():
         raise UserError(
             f"dataset.root={root} does not hold {name}/: set dataset.root to the folder that does, "

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dml.data import cars, cub, folder, inshop, manifest, sop
+from dml.data import caltech101, cars, cub, folder, inshop, manifest, omniglot, sop
 from dml.data.download import extract
 from dml.data.duplicates import conflicting_duplicates, image_files
 from dml.data.fingerprint import fingerprint
@@ -28,6 +28,9 @@ PUBLIC: dict[str, Callable[..., Split]] = {
     "cars": cars.load,
     "sop": sop.load,
     "inshop": inshop.load,
+    "caltech101": caltech101.load,
+    "omniglot": omniglot.load,
+    "omniglot_small": omniglot.load_small,
 }
 OWN: dict[str, Callable[..., Split]] = {"folder": folder.load, "manifest": manifest.load}
 LOOSE = {".mat", ".txt", ".csv"}
@@ -100,6 +103,8 @@ def report(name: str, split: Split, root: Path) -> str:
 
 def report_duplicates(split: Split) -> str:
     """One line a group of identical files that have different classes."""
+    if not any(image_files(split)):
+        return "Identical images were not looked for: these are kept in memory, and only files are compared."
     groups = conflicting_duplicates(split)
     lines = [" = ".join(f"{image.name} (class '{image.label}')" for image in group) for group in groups]
     return "\n".join([f"Identical images under different classes: {len(groups)}", *lines])

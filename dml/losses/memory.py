@@ -44,7 +44,9 @@ class CrossBatchMemory(nn.Module):
         self.register_buffer("embeddings", torch.zeros(size, embedding_dim))
         self.register_buffer("labels", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("seen", torch.tensor(0))  # batches
-        self.register_buffer("stored", torch.tensor(0))  # embeddings since the start, those overwritten included
+        self.register_buffer(
+            "stored", torch.tensor(0)
+        )  # embeddings since the start, those overwritten included
 
     def references(
         self, embeddings: Float[Tensor, "B D"], labels: Int[Tensor, "B"]

@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from dml.losses.similarity import cosine_similarity, normalize
-
 from dml.losses.chunks import rows_in_chunks
+from dml.losses.similarity import cosine_similarity, normalize
 
 
 class Pairs(NamedTuple):

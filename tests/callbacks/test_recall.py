@@ -21,10 +21,13 @@ def unit(degrees: list[float]) -> torch.Tensor:
 
 def test_queries_search_one_another_without_themselves():
     # 0° and 10° are a class, 11° and 90° another: 10° finds 11° first, 11° finds 10°, 90° finds 11°, 0° finds 10°.
-    metrics = judge(unit([0, 10, 11, 90]), EvaluationSet.of(samples([0, 0, 1, 1])), [1, 2])
+    evaluation = EvaluationSet.of(samples([0, 0, 1, 1]))
+    metrics = judge(unit([0, 10, 11, 90]), evaluation, [1, 2])
     assert metrics["recall_at_1"] == 0.5
     # Two nearest: 10° has 11°, 0°; 11° has 10°, 0°.
     assert metrics["recall_at_2"] == 0.75
+    alone = judge(unit([0, 10, 11, 90]), evaluation, [1, 2], only_recall=True)
+    assert alone == {name: metrics[name] for name in ("recall_at_1", "recall_at_2", "queries_left_out")}
 
 
 def test_a_gallery_of_its_own_is_all_that_is_searched():

@@ -46,4 +46,4 @@ def test_never_more_than_a_chunk_of_rows_exists():
     z_BD = torch.ones(10, 2, requires_grad=True)
     label = torch.zeros(10, dtype=torch.int64)
     rows_in_chunks(rows, 4, z_BD, label, z_BD, label, None).sum().backward()
-    assert seen == [4, 4, 2] + [2, 4, 4]  # forward, and again in backward
+    assert seen == [4, 4, 2, 2, 4, 4]  # forward, and again in backward
