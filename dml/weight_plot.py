@@ -37,4 +37,5 @@ def draw(axis: Axes, curve: WeightCurves, row: Row) -> None:
         height = 0.05 if kind == "positive" else 0.025
         axis.vlines(ticks[kind], 0, height, transform=at, color=COLOURS[kind], linewidth=0.8)
     axis.set_xlim(-1, 1)
+    axis.set_ylim(bottom=-0.08 * max(curve.positive.max().item(), curve.negative.max().item(), 1e-9))
     axis.spines[["top", "right"]].set_visible(False)
