@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, Int, Shaped
+from lightning_utilities.core.rank_zero import rank_zero_only
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -20,6 +21,11 @@ def world_size() -> int:
 def rank() -> int:
     """This process's number, 0 … W−1."""
     return dist.get_rank() if world_size() > 1 else 0
+
+
+def is_first_process() -> bool:
+    """Whether this process writes what is written once; known before there is a process group and after it."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def share_sizes(rows: int, device: torch.device) -> list[int]:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
 
@@ -12,6 +11,7 @@ from dml.build import build_data, build_learner, build_trainer
 from dml.checkpoints import load_learner, read_checkpoint, run_config
 from dml.command import CONF, one_sentence
 from dml.data.fingerprint import fingerprint
+from dml.distributed import is_first_process
 from dml.errors import UserError
 from dml.report import print_table, without_prefix, write_metrics
 
@@ -61,7 +61,7 @@ def main(config: DictConfig) -> None:
     """Evaluate and print the folder of the results."""
     folder = Path(config.run_dir)
     figures = evaluate(config)
-    if rank_zero_only.rank == 0:
+    if is_first_process():
         write_metrics(folder, figures)
         print(folder)
 

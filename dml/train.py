@@ -9,7 +9,6 @@ import hydra
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from lightning_utilities.core.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint
@@ -19,6 +18,7 @@ from dml.build import build_data, build_learner, build_trainer
 from dml.checkpoints import checkpoint_to_resume, load_learner, read_checkpoint
 from dml.command import CONF, one_sentence
 from dml.data.fingerprint import fingerprint
+from dml.distributed import is_first_process
 from dml.learner import Learner
 from dml.loggers import keep_metrics
 from dml.report import PROTOCOLS, print_table, without_prefix, write_metrics
@@ -68,7 +68,7 @@ def go_on(config: DictConfig, learner: Learner) -> Path | None:
         load_learner(learner, checkpoint, path)
         if path.resolve().parent == (folder / "checkpoints").resolve():
             step = checkpoint["global_step"]
-    if rank_zero_only.rank == 0:
+    if is_first_process():
         keep_metrics(folder, before=step)
     return path
 
@@ -94,7 +94,7 @@ def main(config: DictConfig) -> None:
             raise
         log.exception("This trial failed; the sweep goes on.")
         figures = {"error": f"{type(error).__name__}: {error}"}
-    if rank_zero_only.rank == 0:
+    if is_first_process():
         write_metrics(folder, figures)
         print(folder)
 

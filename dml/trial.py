@@ -38,6 +38,7 @@ def run_apart(overrides: list[str], folder: Path) -> None:
     process = subprocess.Popen(
         command, start_new_session=True, env=without_ranks(), stderr=subprocess.PIPE, text=True
     )
+    assert process.stderr is not None
     last_words = LastWords(process.stderr)
     last_words.start()
     try:

@@ -62,7 +62,8 @@ class LastCheckpoint(ModelCheckpoint):
     ) -> None:
         self.requests.ignore()
         progress = trainer.fit_loop.epoch_loop.batch_progress.current
-        between_steps = trainer.state.stage == RunningStage.TRAINING and progress.ready == progress.processed
+        done = getattr(progress, "processed", None)
+        between_steps = trainer.state.stage == RunningStage.TRAINING and progress.ready == done
         if isinstance(exception, KeyboardInterrupt) and between_steps and world_size() == 1:
             self._save_checkpoint(trainer, self.path)
 
@@ -97,4 +98,5 @@ class LastCheckpoint(ModelCheckpoint):
 
 def validation_is_due(trainer: pl.Trainer) -> bool:
     """Whether a validation follows the step just made."""
-    return bool(trainer.enable_validation and trainer.global_step % trainer.val_check_batch == 0)
+    interval = trainer.val_check_batch
+    return bool(trainer.enable_validation and interval and trainer.global_step % interval == 0)
