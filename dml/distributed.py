@@ -24,7 +24,7 @@ def rank() -> int:
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that writes files and prints; also before and after there is a process group."""
+    """Whether this process writes what is written once; known before there is a process group and after it."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 

@@ -2,7 +2,7 @@
 
     python scripts/benchmark_distributed.py [batch] [dimension]
 
-All processes share this machine's cores (gloo, one thread each): compare the two within a row, not rows.
+All processes share this machine's cores (gloo, one thread each): compare within a row, not rows with one another.
 Forward and backward of the loss alone, both in turn, round after round; time is the slowest process's.
 """
 
@@ -26,7 +26,7 @@ from torch import Tensor
 from dml.distributed import global_batch
 from dml.losses import MultiSimilarityLoss
 
-ROUNDS, WARM_UP, IMAGES_PER_CLASS = 12, 2, 4
+ROUNDS, WARM_UP, IMAGES_PER_CLASS = 8, 2, 4
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 

@@ -62,7 +62,8 @@ class LastCheckpoint(ModelCheckpoint):
     ) -> None:
         self.requests.ignore()
         progress = trainer.fit_loop.epoch_loop.batch_progress.current
-        between_steps = trainer.state.stage == RunningStage.TRAINING and progress.ready == progress.processed  # type: ignore[attr-defined]
+        done = getattr(progress, "processed", None)
+        between_steps = trainer.state.stage == RunningStage.TRAINING and progress.ready == done
         if isinstance(exception, KeyboardInterrupt) and between_steps and world_size() == 1:
             self._save_checkpoint(trainer, self.path)
 
@@ -97,5 +98,5 @@ class LastCheckpoint(ModelCheckpoint):
 
 def validation_is_due(trainer: pl.Trainer) -> bool:
     """Whether a validation follows the step just made."""
-    every = int(trainer.val_check_batch or 0)
-    return bool(trainer.enable_validation and every and trainer.global_step % every == 0)
+    interval = trainer.val_check_batch
+    return bool(trainer.enable_validation and interval and trainer.global_step % interval == 0)

@@ -31,13 +31,11 @@ def rows_in_chunks(
     """
     if chunk is None or chunk >= len(labels):
         return rows(embeddings, labels, ref_embeddings, ref_labels, self_index)
-    parts = []
-    for start in range(0, len(labels), chunk):
-        part = slice(start, start + chunk)
-        own = None if self_index is None else self_index[part]
-        parts.append(
-            checkpoint(
-                rows, embeddings[part], labels[part], ref_embeddings, ref_labels, own, use_reentrant=False
-            )
-        )
-    return torch.cat(parts)
+    own_index = [None] * -(-len(labels) // chunk) if self_index is None else self_index.split(chunk)
+    shares = zip(embeddings.split(chunk), labels.split(chunk), own_index, strict=True)
+    return torch.cat(
+        [
+            checkpoint(rows, z_cD, label_c, ref_embeddings, ref_labels, own_c, use_reentrant=False)
+            for z_cD, label_c, own_c in shares
+        ]
+    )

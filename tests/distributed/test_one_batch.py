@@ -17,6 +17,8 @@ from dml.distributed import gather, global_batch, mean_over_processes, sum_over_
 from dml.losses import MultiSimilarityLoss
 
 LOSSES = sorted(file.stem for file in (Path(CONF) / "loss").glob("*.yaml") if file.stem != "general")
+# Distance-weighted sampling draws at random, on each process its own draws: the same in distribution only.
+WITHOUT_DRAWS = {"margin": ["loss.mining=null"]}
 IMAGES, CLASSES, DIM = 13, 4, 8
 SHARES = {1: [13], 2: [9, 4], 3: [7, 1, 5]}
 
@@ -38,7 +40,8 @@ class Network(nn.Module):
 def network(name: str) -> Network:
     torch.manual_seed(0)
     with initialize_config_dir(CONF, version_base="1.3"):
-        config = compose("train", [f"loss={name}", f"model.embedding_dim={DIM}"])
+        exact = WITHOUT_DRAWS.get(name, [])
+        config = compose("train", [f"loss={name}", f"model.embedding_dim={DIM}", *exact])
     return Network(build_loss(config.loss, CLASSES)).double()
 
 
