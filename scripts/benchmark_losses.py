@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="*", default=[80, 512, 2048])
     parser.add_argument("--images-per-class", type=int, default=5)
     parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--threads", type=int, help="CPU threads; torch's choice when absent")
     parser.add_argument("--cpu-time", action="store_true", help="count CPU time, for a machine with company")
     parser.add_argument("--device", default="cpu")

@@ -21,7 +21,7 @@ def normalize_backward(
 
 
 class _CosineSimilarity(torch.autograd.Function):
-    """Cosines of x with r, or with itself: then backward takes one matrix product, not the two of autograd."""
+    """Cosines of x with r, or with itself: then backward takes one matrix product for two."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x_QD: Tensor, r_RD: Tensor | None) -> Tensor:
