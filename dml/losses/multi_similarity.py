@@ -42,7 +42,5 @@ class MultiSimilarityLoss(PairLoss):
     def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
         if self.epsilon is not None:
             pairs = relative_mining(similarity, pairs, self.epsilon)
-        excess_QR = similarity - self.lam
-        positive_Q = log_one_plus_sum_exp(-self.alpha * excess_QR, pairs.positive) / self.alpha
-        negative_Q = log_one_plus_sum_exp(self.beta * excess_QR, pairs.negative) / self.beta
-        return positive_Q + negative_Q
+        positive_Q = log_one_plus_sum_exp(self.lam - similarity, pairs.positive, self.alpha)
+        return positive_Q + log_one_plus_sum_exp(similarity - self.lam, pairs.negative, self.beta)

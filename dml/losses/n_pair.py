@@ -7,13 +7,6 @@ from dml.losses.pair_loss import PairLoss, Pairs
 from dml.losses.reductions import log_sum_exp, masked_mean, softplus
 
 
-def n_pair(similarity: Float[Tensor, "Q R"], pairs: Pairs, scale: float) -> Float[Tensor, "Q"]:
-    """mean_p log(1 + Σ_n exp(scale · (S_in − S_ip))), (Q,); an anchor without pairs of both kinds gives 0."""
-    logits_QR = scale * similarity
-    negatives_Q = log_sum_exp(logits_QR, pairs.negative)
-    return masked_mean(softplus(negatives_Q[:, None] - logits_QR), pairs.positive)
-
-
 class NPairLoss(PairLoss):
     """N-pair loss: each positive told from all negatives of the anchor at once.
 
@@ -35,4 +28,6 @@ class NPairLoss(PairLoss):
         self.scale = scale
 
     def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
-        return n_pair(similarity, pairs, self.scale)
+        logits_QR = self.scale * similarity
+        negatives_Q = log_sum_exp(logits_QR, pairs.negative)
+        return masked_mean(softplus(negatives_Q[:, None] - logits_QR), pairs.positive)

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dml.losses.chunks import rows_in_chunks
-from dml.losses.similarity import cosine_similarity, normalize
+from dml.losses.similarity import cosine_similarity
 
 
 class Pairs(NamedTuple):
@@ -91,9 +91,7 @@ class PairLoss(nn.Module):
     ) -> Float[Tensor, "Q"]:
         """Loss of each anchor against the references; arguments as in `forward`, none of them optional."""
         with torch.autocast(embeddings.device.type, enabled=False):
-            z_QD = normalize(embeddings)
-            r_RD = None if ref_embeddings is embeddings else normalize(ref_embeddings)
-            S_QR = cosine_similarity(z_QD, r_RD)
+            S_QR = cosine_similarity(embeddings, None if ref_embeddings is embeddings else ref_embeddings)
             loss_Q = self.per_anchor(S_QR, label_pairs(labels, ref_labels, self_index))
             # A NaN compares false and survives no mining: without this term it would pass for a loss of 0.
             return loss_Q + 0 * S_QR.detach().sum(dim=1)

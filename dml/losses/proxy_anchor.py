@@ -8,26 +8,17 @@ from dml.losses.pair_loss import PairLoss, Pairs, check_references
 from dml.losses.reductions import log_one_plus_sum_exp
 
 
-class ProxyPull(PairLoss):
-    """The positive part of a proxy's row: log(1 + Σ_P exp(−α (S − δ)))."""
+class ProxyRows(PairLoss):
+    """A proxy's row: w · log(1 + Σ_P exp(−α (S − δ))) + log(1 + Σ_N exp(α (S + δ)))."""
 
-    def __init__(self, alpha: float, delta: float) -> None:
+    def __init__(self, alpha: float, delta: float, positive_weight: float = 1.0) -> None:
         super().__init__()
-        self.alpha, self.delta = alpha, delta
+        self.alpha, self.delta, self.positive_weight = alpha, delta, positive_weight
 
     def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
-        return log_one_plus_sum_exp(-self.alpha * (similarity - self.delta), pairs.positive)
-
-
-class ProxyPush(PairLoss):
-    """The negative part of a proxy's row: log(1 + Σ_N exp(α (S + δ)))."""
-
-    def __init__(self, alpha: float, delta: float) -> None:
-        super().__init__()
-        self.alpha, self.delta = alpha, delta
-
-    def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
-        return log_one_plus_sum_exp(self.alpha * (similarity + self.delta), pairs.negative)
+        pull_Q = log_one_plus_sum_exp(-self.alpha * (similarity - self.delta), pairs.positive)
+        push_Q = log_one_plus_sum_exp(self.alpha * (similarity + self.delta), pairs.negative)
+        return self.positive_weight * pull_Q + push_Q
 
 
 class ProxyAnchorLoss(PairLoss):
@@ -51,13 +42,13 @@ class ProxyAnchorLoss(PairLoss):
         super().__init__()
         if alpha <= 0:
             raise ValueError(f"loss.alpha must be positive, not {alpha}.")
-        self.pull, self.push = ProxyPull(alpha, delta), ProxyPush(alpha, delta)
+        self.alpha, self.delta = alpha, delta
         self.proxies = nn.Parameter(torch.empty(num_classes, embedding_dim))
         nn.init.kaiming_normal_(self.proxies, mode="fan_out")
 
     def per_anchor(self, similarity: Float[Tensor, "C R"], pairs: Pairs) -> Float[Tensor, "C"]:
         """Both parts of each proxy's row, before the two means over proxies."""
-        return self.pull.per_anchor(similarity, pairs) + self.push.per_anchor(similarity, pairs)
+        return ProxyRows(self.alpha, self.delta).per_anchor(similarity, pairs)
 
     def forward(
         self,
@@ -79,5 +70,6 @@ class ProxyAnchorLoss(PairLoss):
                 f"Label {int(present[-1])} has no proxy: loss.num_classes is {len(self.proxies)}."
             )
         classes_C = torch.arange(len(self.proxies), device=labels.device)
-        pull = self.pull(self.proxies[present], present, references, ref_labels)
-        return pull + self.push(self.proxies, classes_C, references, ref_labels)
+        # A mean over the C proxies, of which the positive parts' own mean is over those present.
+        rows = ProxyRows(self.alpha, self.delta, positive_weight=len(classes_C) / len(present))
+        return rows(self.proxies, classes_C, references, ref_labels)

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dml.losses.n_pair import n_pair
 from dml.losses.pair_loss import PairLoss, Pairs
+from dml.losses.reductions import log_sum_exp, masked_min, softplus
 
 
 class ProxyNCALoss(PairLoss):
@@ -34,7 +34,10 @@ class ProxyNCALoss(PairLoss):
         self.proxies = nn.Parameter(torch.randn(num_classes, embedding_dim))
 
     def per_anchor(self, similarity: Float[Tensor, "Q C"], pairs: Pairs) -> Float[Tensor, "Q"]:
-        return n_pair(similarity, pairs, 2 * self.scale)
+        logits_QC = 2 * self.scale * similarity
+        # A row has one positive; where it has none the minimum is +inf and the loss 0.
+        own_Q = masked_min(logits_QC, pairs.positive).squeeze(1)
+        return softplus(log_sum_exp(logits_QC, pairs.negative) - own_Q)
 
     def rows(
         self,

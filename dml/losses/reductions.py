@@ -8,39 +8,44 @@ from torch.nn import functional as F
 
 
 class _MaskedLogSumExp(torch.autograd.Function):
-    """log(c + Σ exp(x)) over the masked entries of a row, c being 1 or 0.
+    """log(c + Σ exp(s x)) / s over the masked entries of a row, c being 1 or 0.
 
     The exponentials of the forward pass are kept: divided by their sum they are the gradient.
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x_QR: Tensor, mask_QR: Tensor, plus_one: bool) -> Tensor:
+    def forward(ctx: FunctionCtx, x_QR: Tensor, mask_QR: Tensor, sharpness: float, plus_one: bool) -> Tensor:
         e_QR = torch.where(mask_QR, x_QR, -torch.inf)
         # The largest exponent is taken out; the 1 has exponent 0, and a finite floor keeps −inf − −inf away.
         top_Q1 = e_QR.amax(dim=1, keepdim=True).clamp_min_(0.0 if plus_one else torch.finfo(x_QR.dtype).min)
-        e_QR = e_QR.sub_(top_Q1).exp_()
+        e_QR = e_QR.sub_(top_Q1).mul_(sharpness).exp_()
         sum_Q1 = e_QR.sum(dim=1, keepdim=True)
         if plus_one:
-            sum_Q1 += torch.exp(-top_Q1)
+            sum_Q1 += torch.exp(-sharpness * top_Q1)
         ctx.save_for_backward(e_QR, sum_Q1)
-        return (sum_Q1.log() + top_Q1).squeeze(1)
+        return (sum_Q1.log() / sharpness + top_Q1).squeeze(1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad_Q: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: FunctionCtx, grad_Q: Tensor) -> tuple[Tensor, None, None, None]:
         e_QR, sum_Q1 = ctx.saved_tensors  # type: ignore[attr-defined]
         # The sum holds exp(0), but for an empty row, whose gradient is 0 and not 0/0.
-        return e_QR * (grad_Q[:, None] / sum_Q1.clamp_min(1.0)), None, None
+        return e_QR * (grad_Q[:, None] / sum_Q1.clamp_min(1.0)), None, None, None
 
 
 def log_sum_exp(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "Q"]:
     """log Σ exp(x) over the masked entries of each row; −inf, with gradient zero, for an empty row."""
-    return _MaskedLogSumExp.apply(x, mask, False)
+    return _MaskedLogSumExp.apply(x, mask, 1.0, False)
 
 
-def log_one_plus_sum_exp(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "Q"]:
-    """log(1 + Σ exp(x)) over the masked entries of each row; 0 for an empty row."""
-    return _MaskedLogSumExp.apply(x, mask, True)
+def log_one_plus_sum_exp(
+    x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"], sharpness: float = 1.0
+) -> Float[Tensor, "Q"]:
+    """1/s · log(1 + Σ exp(s x)) over the masked entries of each row; 0 for an empty row.
+
+    A smooth maximum of 0 and the entries, the sharper the larger the sharpness s > 0.
+    """
+    return _MaskedLogSumExp.apply(x, mask, sharpness, True)
 
 
 def masked_sum(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "Q"]:

@@ -27,9 +27,11 @@ def triplet_counts(
     # Active negatives of a positive have the ranks first ≤ rank < last.
     first_QR = torch.searchsorted(sorted_QR, similarity - lam, right=True)
     last_QR = torch.searchsorted(sorted_QR, similarity) if semi_hard else torch.full_like(first_QR, R)
-    is_positive_QR = (pairs.positive & (first_QR < last_QR)).to(similarity.dtype)
+    is_positive_QR = (pairs.positive & (first_QR < last_QR)).int()
     # +1 where a positive's ranks begin, −1 where they end: the running sum counts the positives at each rank.
-    steps_QR = similarity.new_zeros(len(similarity), R + 1)
+    steps_QR = is_positive_QR.new_zeros(len(similarity), R + 1)
     steps_QR.scatter_add_(1, first_QR, is_positive_QR).scatter_add_(1, last_QR, -is_positive_QR)
-    of_negative_QR = torch.zeros_like(similarity).scatter_(1, order_QR, steps_QR[:, :R].cumsum(dim=1))
-    return torch.where(pairs.negative, of_negative_QR, is_positive_QR * (last_QR - first_QR))
+    running_QR = steps_QR[:, :R].cumsum(dim=1, dtype=torch.int32)
+    of_negative_QR = torch.zeros_like(is_positive_QR).scatter_(1, order_QR, running_QR)
+    of_positive_QR = is_positive_QR * (last_QR - first_QR).int()
+    return torch.where(pairs.negative, of_negative_QR, of_positive_QR).to(similarity.dtype)

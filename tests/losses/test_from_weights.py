@@ -1,6 +1,6 @@
 import torch
 from hydra.utils import instantiate
-from loss_cases import random_batch, similarity_and_pairs, value_and_gradient
+from loss_cases import from_yaml, random_batch, similarity_and_pairs, value_and_gradient
 from torch import Tensor
 
 from dml.losses import ContrastiveLoss, MultiSimilarityLoss, WeightedPairLoss, pair_weights
@@ -48,3 +48,10 @@ def test_a_yaml_names_the_functions() -> None:
     value, gradient = value_and_gradient(loss, *random_batch(0))
     assert value.isfinite()
     assert (gradient != 0).any()
+
+
+def test_yaml() -> None:
+    similarity, pairs = similarity_and_pairs(*random_batch(0))
+    weights = pair_weights(from_yaml("loss/from_weights"), similarity, pairs)
+    assert (weights[pairs.positive] == 1).all()
+    assert (weights[pairs.negative] == similarity[pairs.negative].relu()).all()

@@ -52,4 +52,4 @@ def test_a_class_without_proxy_is_named() -> None:
 def test_yaml() -> None:
     loss = from_yaml("loss/proxy_anchor", num_classes=3, embedding_dim=6)
     assert loss.proxies.shape == (3, 6)
-    assert (loss.pull.alpha, loss.push.delta) == (32, 0.1)
+    assert (loss.alpha, loss.delta) == (32, 0.1)
