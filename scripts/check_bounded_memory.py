@@ -1,8 +1,9 @@
 """The memory and time of the multi-similarity loss, forward and backward, on a batch of any size.
 
-    python scripts/check_bounded_memory.py [batch] [dimension] [chunk]
+    MALLOC_MMAP_THRESHOLD_=1000000 python scripts/check_bounded_memory.py [batch] [dimension] [chunk]
 
-On the CPU: 65,536 × 512 in chunks of 256 must fit in 4 GB.
+On the CPU: 65,536 × 512 in chunks of 256 must fit in 4 GB. Without that variable glibc keeps what torch gave
+back, since small results lie between large blocks, and the process grows with every chunk.
 """
 
 import resource
