@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from dml.data.decode import check_shape
 from dml.data.split import Samples, Split
 from dml.errors import UserError
 
@@ -30,7 +31,7 @@ def check_split(split: Split) -> None:
 
 
 def check_files(*roles: Samples | None) -> None:
-    """Raise UserError naming files that are missing, empty, or no image by their first bytes.
+    """Raise UserError naming files that are missing, locked, empty, or no image of a size to learn from.
 
     Reads headers only, about 0.1 ms a file; a file cut short further on is found when it is decoded.
     """
@@ -40,7 +41,7 @@ def check_files(*roles: Samples | None) -> None:
         broken = [problem for problem in pool.map(_problem, files) if problem]
     if broken:
         more = f" (and {len(broken) - 1} more such files)" if len(broken) > 1 else ""
-        raise UserError(f"{broken[0]}{more}: unpack or download the dataset again.")
+        raise UserError(f"{broken[0]}{more}: unpack or download it again, or leave it out.")
 
 
 def _files(samples: Samples) -> Sequence[Path]:
@@ -51,9 +52,14 @@ def _problem(file: Path) -> str | None:
     try:
         if file.stat().st_size == 0:
             return f"{file} is empty"
-        with Image.open(file):
+        with Image.open(file) as image:
+            check_shape(image)
             return None
     except FileNotFoundError:
-        return f"{file} is missing"
-    except Exception:
+        return f"{file} is missing or a broken link"
+    except PermissionError:
+        return f"{file} may not be read (permission denied)"
+    except UnidentifiedImageError:
         return f"{file} is not an image that can be read"
+    except Exception as error:
+        return f"{file} cannot be read as an image ({' '.join(str(error).split())})"

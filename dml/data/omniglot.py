@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from dml.data.acquire import Source, acquire
-from dml.data.images import read_image
+from dml.data.decode import read_image
 from dml.data.split import Samples, Split
 from dml.errors import UserError
 
@@ -108,5 +108,5 @@ def _samples(root: Path, characters: list[Path], first_label: int) -> Samples:
 
 def _drawing(file: Path) -> np.ndarray:
     """(28, 28) uint8, ink 255."""
-    small = read_image(file, channels=1).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    small = Image.fromarray(read_image(file, channels=1)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     return 255 - np.asarray(small)

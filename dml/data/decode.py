@@ -1,0 +1,72 @@
+"""Image files as 8-bit RGB or grey, whatever they are inside."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+
+from dml.errors import UserError
+
+MODES = {1: "L", 3: "RGB"}
+WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
+ORIENTATION = 0x0112
+# Longer side over shorter: a resize of the shorter side would make a monster of anything thinner.
+THINNEST = 256
+WIDE = 65_535
+
+
+def read_image(file: Path, channels: int) -> UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]:
+    """The decoded image of a file, in RGB (3 channels) or grey (1).
+
+    As a person sees it: turned upright by its EXIF orientation (the readers of the papers left such images
+    lying), transparent parts on white, 16 bits a channel scaled to 8, CMYK and palettes in their colours, and
+    of a moving image the first frame. The content decides what kind of file it is, not the extension.
+
+    Raises:
+        UserError: the file is missing, cut short, no image, thinner than 1:256, or has values that are no
+            shades of grey; names it.
+    """
+    try:
+        with Image.open(file) as image:
+            check_shape(image)
+            image.load()
+            return np.array(_in_mode(_upright(image), MODES[channels]))
+    # Decoders raise whatever they please: OSError, SyntaxError, ValueError, struct.error …
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{file} cannot be read as an image ({reason}): unpack or download it again, or leave it out."
+        ) from error
+
+
+def check_shape(image: Image.Image) -> None:
+    """Raise ValueError if an image is too thin to be resized by its shorter side."""
+    if max(image.size) > THINNEST * min(image.size):
+        raise ValueError(f"{image.width}×{image.height} pixels, thinner than 1:{THINNEST}")
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    if image.getexif().get(ORIENTATION, 1) == 1:
+        return image
+    return ImageOps.exif_transpose(image)
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode == mode and "transparency" not in image.info:
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        image = _eight_bits(image)
+    elif image.mode in WITH_ALPHA or "transparency" in image.info:
+        colours = image.convert("RGBA")
+        image = Image.new("RGB", image.size, "white")
+        image.paste(colours, mask=colours.getchannel("A"))
+    return image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bits in 8; PIL's own conversion clips all but the darkest shades to white."""
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > WIDE:
+        raise ValueError("its values are not shades of 8 or 16 bits")
+    return Image.fromarray(np.round(values * (255 / WIDE)).astype(np.uint8))
