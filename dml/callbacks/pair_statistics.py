@@ -62,7 +62,7 @@ def pair_statistics(
     loss: PairLoss, z: Float[Tensor, "B D"], labels: Int[Tensor, "B"], anchors: int = 256
 ) -> dict[str, Float[Tensor, ""]]:
     """All statistics of a batch, from the rows of its first `anchors` images."""
-    z_BD = normalize(z)
+    z_BD, _ = normalize(z)
     self_index_Q = torch.arange(min(len(z_BD), anchors), device=z_BD.device)
     S_QB = cosine_similarity(z_BD[self_index_Q], z_BD)
     pairs = label_pairs(labels[self_index_Q], labels, self_index_Q)
