@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from dml.data.images import Draw, ImageDataset
+from dml.data.images import Draw, ImageDataset, finished
 from dml.data.sampler import PKBatchSampler
 from dml.errors import UserError
 
@@ -43,7 +43,7 @@ class SeededBatches(Sampler[list[Draw]]):
 
 
 class Reporting(Dataset[Any]):
-    """A dataset that returns a UserError where the one inside raises it."""
+    """A dataset that returns a UserError where the one inside raises it; to a loader, items just begun."""
 
     def __init__(self, inner: ImageDataset) -> None:
         self.inner = inner
@@ -51,17 +51,22 @@ class Reporting(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.inner)
 
-    def __getitem__(self, key: int | Draw) -> dict[str, Any] | UserError:
+    def __getitem__(self, key: int | Draw) -> dict[str, Any]:
+        return self.inner[key]
+
+    def __getitems__(self, keys: list[int | Draw]) -> dict[str, Any] | UserError:
+        """The batch of these, or the first error among them."""
         try:
-            return self.inner[key]
+            items = [self.inner.begun(key) for key in keys]
+            images = [item.pop("image") for item in items]
+            return {"image": self.inner.gathered(images), **default_collate(items)}
         except UserError as error:
             return error
 
 
-def collate_or_report(items: list[Any]) -> Any:
-    """The batch of these items, or the first error among them."""
-    errors = (item for item in items if isinstance(item, UserError))
-    return next(errors, None) or default_collate(items)
+def as_it_is(batch: Any) -> Any:
+    """The batch; `Reporting` has made one already."""
+    return batch
 
 
 class ImageLoader(DataLoader[dict[str, Any]]):
@@ -73,10 +78,12 @@ class ImageLoader(DataLoader[dict[str, Any]]):
     Args:
         dataset: the images.
         options: arguments of `DataLoader`.
+        finish: hand out batches with float images in [0, 1]; False leaves `finished` to whoever gets them.
     """
 
-    def __init__(self, dataset: ImageDataset, options: dict[str, Any]) -> None:
-        super().__init__(Reporting(dataset), collate_fn=collate_or_report, **options)
+    def __init__(self, dataset: ImageDataset, options: dict[str, Any], finish: bool = True) -> None:
+        super().__init__(Reporting(dataset), collate_fn=as_it_is, **options)
+        self.last, self.finish = dataset.last, finish
 
     # A generator: workers start at the first batch. Lightning asks for more iterators than it uses.
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
@@ -85,7 +92,7 @@ class ImageLoader(DataLoader[dict[str, Any]]):
                 # Ends the workers now: left to the garbage collector, each may take 5 s.
                 self._iterator = None
                 raise batch
-            yield batch
+            yield finished(batch, self.last) if self.finish else batch
 
 
 class TrainLoader(ImageLoader):
@@ -99,11 +106,14 @@ class TrainLoader(ImageLoader):
         dataset: the training images.
         sampler: chooses the batches.
         options: arguments of `DataLoader`.
+        finish: as in `ImageLoader`.
     """
 
-    def __init__(self, dataset: ImageDataset, sampler: PKBatchSampler, options: dict[str, Any]) -> None:
+    def __init__(
+        self, dataset: ImageDataset, sampler: PKBatchSampler, options: dict[str, Any], finish: bool = True
+    ) -> None:
         batches = SeededBatches(sampler)
-        super().__init__(dataset, {"batch_sampler": batches, **options})
+        super().__init__(dataset, {"batch_sampler": batches, **options}, finish)
         self.batches, self.handed_out = batches, 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
