@@ -59,7 +59,8 @@ def bare_steps(config: DictConfig, data: EmbeddingData) -> list[float]:
     times = []
     for batch in endless(data):
         optimizer.zero_grad()
-        loss(network(batch["image"].to(device)), batch["label"].to(device)).backward()
+        batch = data.on_after_batch_transfer({key: value.to(device) for key, value in batch.items()}, 0)
+        loss(network(batch["image"]), batch["label"]).backward()
         optimizer.step()
         times.append(time.perf_counter())
         if len(times) == STEPS:

@@ -30,7 +30,7 @@ def test_a_run_prints_its_folder_last_from_wherever_it_is_started(tmp_path):
 
 
 def test_a_mistake_is_one_sentence(tmp_path):
-    done = run("dml.train", *FAST, "sampler.classes_per_batch=11", folder=tmp_path)
+    done = run("dml.train", *FAST, "sampler.classes_per_batch=41", folder=tmp_path)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr + done.stdout
     assert "classes_per_batch" in done.stderr.splitlines()[-1]

@@ -82,13 +82,13 @@ def top_folder(root: Path, top: str, dataset: str) -> Path:
 
 
 @contextmanager
-def only_one_process(root: Path) -> Iterator[None]:
-    """Let the processes of one training wait for one another: the first fetches, the others find."""
+def only_one_process(root: Path, key: str = "dataset.root") -> Iterator[None]:
+    """Let the processes of one training wait for one another: the first makes, the others find."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = (root / ".preparing").open("w")
     except OSError as error:
-        raise UserError(f"Cannot write to dataset.root={root}: {error.strerror}.") from None
+        raise UserError(f"Cannot write to {key}={root}: {error.strerror}.") from None
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,22 +1,24 @@
 """A dataset as Lightning trains and evaluates on it."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from dml.data.cache import PixelCache
 from dml.data.checks import check_files, check_split
 from dml.data.cores import cores
-from dml.data.images import ImageDataset
+from dml.data.images import ImageDataset, finished
 from dml.data.loader import ImageLoader, TrainLoader
 from dml.data.roles import EvaluationSet, hold_out
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples, Split
+from dml.data.steps import Transform, last_step
 from dml.errors import UserError
 
-Transform = Callable[[Any], Any]
 MAX_WORKERS = 8
 
 
@@ -54,6 +56,10 @@ class EmbeddingData(pl.LightningDataModule):
         num_workers: processes that load images; None takes none for images in memory, else one a core, at
             most 8.
         pin_memory: page-locked batches, for faster copies to a GPU; nothing where there is none.
+        cache: keep decoded images in "ram" or on "disk", see `PixelCache`; None decodes them each time.
+        cache_dir: folder for cache="disk".
+        augment: where the last transform is done: "worker", image by image, or "device", a batch at a time
+            (see `Halved`), which leaves more time to those who decode.
 
     Raises:
         UserError: in `setup`, whatever is wrong with the dataset, as far as reading headers tells.
@@ -73,8 +79,13 @@ class EmbeddingData(pl.LightningDataModule):
         eval_batch_size: int = 256,
         num_workers: int | None = None,
         pin_memory: bool = True,
+        cache: str | None = None,
+        cache_dir: str | Path = "~/.cache/dml",
+        augment: str = "worker",
     ) -> None:
         super().__init__()
+        if augment not in ("worker", "device"):
+            raise UserError(f"data.augment={augment} must be worker or device.")
         if protocol not in ("paper", "holdout"):
             raise UserError(f"protocol={protocol} must be paper or holdout.")
         self.split, self.sampler, self.seed = split, sampler, seed
@@ -82,6 +93,7 @@ class EmbeddingData(pl.LightningDataModule):
         self.extra_classes = extra_classes
         self.protocol, self.eval_batch_size = protocol, eval_batch_size
         self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.cache, self.augment = PixelCache(cache, Path(cache_dir)), augment
         self._train: Samples | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -124,8 +136,8 @@ class EmbeddingData(pl.LightningDataModule):
         samples = self.train_set
         rank, world_size = self._process()
         sampler = self.sampler(samples.labels, seed=self.seed, rank=rank, world_size=world_size)
-        dataset = ImageDataset(samples, self.train_transform, self.channels)
-        return TrainLoader(dataset, sampler, self._options(samples))
+        dataset = ImageDataset(samples, self.train_transform, self.channels, self.augment == "device")
+        return TrainLoader(self._kept(dataset), sampler, self._options(samples), finish=self.trainer is None)
 
     def val_dataloader(self) -> ImageLoader:
         """This process's part of the validation images."""
@@ -140,7 +152,20 @@ class EmbeddingData(pl.LightningDataModule):
         rank, world_size = self._process()
         dataset = ImageDataset(samples, self.eval_transform, self.channels)
         batches = {"batch_sampler": whole_batches(len(samples), self.eval_batch_size, rank, world_size)}
-        return ImageLoader(dataset, batches | self._options(samples))
+        options = batches | self._options(samples)
+        # Without a trainer nobody calls `on_after_batch_transfer`: the loader finishes batches itself.
+        return ImageLoader(self._kept(dataset), options, finish=self.trainer is None)
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Under a trainer, batches travel as bytes, a quarter as large, and are finished on the device."""
+        return finished(batch, last_step(self.train_transform))
+
+    def _kept(self, dataset: ImageDataset) -> ImageDataset:
+        """The dataset with its images in the cache, if there is one."""
+        if self.cache.kind is None:
+            return dataset
+        devices = self.trainer.num_devices if self.trainer else 1
+        return self.cache.of(dataset, devices, quiet=self._process()[0] > 0)
 
     def _process(self) -> tuple[int, int]:
         """Rank of this process and number of processes."""

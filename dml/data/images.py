@@ -1,21 +1,24 @@
 """Images and labels as tensors, one at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float
-from PIL import Image
+from jaxtyping import UInt8
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 from torchvision.transforms.v2 import functional as F
 
+from dml.data.decode import MODES, read_image
+from dml.data.halved import Halved
+from dml.data.pixels import Pixels
 from dml.data.split import Samples
+from dml.data.steps import Transform, changes_nothing, last_step, still_and_moving
 from dml.errors import UserError
-
-MODES = {1: "L", 3: "RGB"}
 
 
 class Draw(NamedTuple):
@@ -35,63 +38,108 @@ class ImageDataset(Dataset[dict[str, Any]]):
 
     Args:
         samples: files, or uint8 images in memory.
-        transform: from the PIL image of a file, or the uint8 tensor (C, H, W) of an image in memory, to an
-            image of either kind; None leaves it as it is. Mean and standard deviation are the model's.
+        transform: from a uint8 tensor (C, H, W) to such a tensor or a float one in [0, 1]; None leaves it as
+            it is. Mean and standard deviation are the model's.
         channels: 1 (grey) or 3 (RGB); grey images become RGB, and files the other way round too.
+        halved: let the last transform, a `Halved`, be finished on whole batches.
+
+    Attributes:
+        still: the transforms at the beginning that always do the same.
+        moving: the others.
 
     Raises:
-        UserError: `channels` is neither, or is 1 for colour images in memory; on access, a file that cannot
-            be read.
+        UserError: `channels` is neither, or is 1 for colour images in memory; `halved` and the last transform
+            has no halves; on access, a file that cannot be read.
     """
 
     def __init__(
-        self, samples: Samples, transform: Callable[[Any], Any] | None = None, channels: int = 3
+        self, samples: Samples, transform: Transform | None = None, channels: int = 3, halved: bool = False
     ) -> None:
-        in_memory = not isinstance(samples.images, (list, tuple))
-        if channels not in MODES or (in_memory and channels == 1 and samples.images.ndim == 4):  # type: ignore[union-attr]
+        in_colour = isinstance(samples.images, np.ndarray) and samples.images.ndim == 4
+        if channels not in MODES or (in_colour and channels == 1):
             raise UserError(f"dataset.channels={channels} does not fit: 3 is RGB, 1 is for grey images.")
-        self.samples, self.transform, self.channels = samples, transform, channels
+        self.samples, self.channels = samples, channels
+        self.images: Any = samples.images
+        self.still, self.moving = still_and_moving(transform)
+        self.halved, self.last = halved, last_step(transform)
+        if halved and not isinstance(self.last, Halved):
+            raise UserError(
+                "data.augment=device: dataset.train_transform must end in dml.data.crop.RandomResizedCrop or "
+                "dml.data.transforms.RandomAffine; or set data.augment=worker."
+            )
+
+    def kept(self, images: Pixels) -> "ImageDataset":
+        """The same, with images at hand that the first transforms have been through."""
+        other = copy(self)
+        other.images, other.still = images, []
+        return other
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, key: int | Draw) -> dict[str, Any]:
+        item = self.begun(key)
+        alone: dict[str, Any] = {name: item[name][None] for name in ("image", "numbers") if name in item}
+        done = finished({**item, **alone}, self.last)
+        return {**done, "image": done["image"][0]}
+
+    def begun(self, key: int | Draw) -> dict[str, Any]:
+        """An item as it travels from a worker: smaller, since what a whole batch can share is not done yet.
+
+        The image is uint8 unless a transform made it float; with `halved` it is the part of it that is needed,
+        and `numbers` are what was drawn for it.
+        """
         if isinstance(key, Draw):
             with seeded(key.seed):
-                return self[key.image]
-        image = self._image(self.samples.images[key])
-        if self.transform is not None:
-            image = self.transform(image)
-        return {"image": to_float(image), "label": int(self.samples.labels[key]), "index": key}
+                return self.begun(key.image)
+        image = self.pixels(key).permute(2, 0, 1)
+        item = {"label": int(self.samples.labels[key]), "index": key}
+        moving = self.moving[:-1] if self.halved else self.moving
+        for transform in moving:
+            image = transform(image)
+        if self.halved:
+            image, item["numbers"] = self.last.begin(image)
+        return {"image": image, **item}
 
-    def _image(self, source: Any) -> Image.Image | Tensor:
-        if isinstance(source, Path):
-            return read_image(source, self.channels)
-        image = torch.from_numpy(source)
-        return image.expand(self.channels, -1, -1) if image.ndim == 2 else image.permute(2, 0, 1)
+    def gathered(self, images: list[Tensor]) -> Tensor:
+        """The images of a batch as one tensor.
+
+        Raises:
+            UserError: they differ in size.
+        """
+        if self.halved:
+            return self.last.gather(images)
+        if len({image.shape for image in images}) > 1:
+            first, other = sorted({tuple(image.shape[1:]) for image in images})[:2]
+            raise UserError(
+                f"The images of a batch must be of one size, but there are {first[1]}×{first[0]} and "
+                f"{other[1]}×{other[0]} pixels: end dataset.train_transform and eval_transform with a crop."
+            )
+        return default_collate(images)
+
+    def pixels(self, index: int) -> UInt8[Tensor, "H W C"]:
+        """An image after the transforms that always do the same: what a cache keeps."""
+        source = self.images[index]
+        array = read_image(source, self.channels) if isinstance(source, Path) else source
+        image = torch.from_numpy(array)
+        image = image.expand(self.channels, -1, -1) if image.ndim == 2 else image.permute(2, 0, 1)
+        for transform in self.still:
+            image = image if changes_nothing(transform, image) else transform(image)
+        # One layout, whether cached or not: the arithmetic of what follows may depend on it in the last bit.
+        return image.permute(1, 2, 0).contiguous()
 
 
-def read_image(file: Path, channels: int) -> Image.Image:
-    """The decoded image of a file, in RGB (3 channels) or grey (1).
+def finished(batch: dict[str, Any], last: Any = None) -> dict[str, Any]:
+    """A batch of begun items, on any device, with the image as float32 in [0, 1].
 
-    Raises:
-        UserError: the file is missing, cut short, or no image; names it.
+    Args:
+        batch: with `image` and, if it is halved, `numbers`.
+        last: the transform that halved batches are left to.
     """
-    try:
-        with Image.open(file) as image:
-            return image.convert(MODES[channels])
-    # Decoders raise whatever they please: OSError, SyntaxError, ValueError, struct.error …
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{file} cannot be read as an image ({reason}): unpack or download it again."
-        ) from error
-
-
-def to_float(image: Image.Image | Tensor) -> Float[Tensor, "C H W"]:
-    """A PIL image or an integer tensor as float32 in [0, 1]; a float tensor as it is."""
-    tensor = image if isinstance(image, Tensor) else F.pil_to_tensor(image)
-    return F.to_dtype(tensor, torch.float32, scale=True)
+    rest = {name: value for name, value in batch.items() if name != "numbers"}
+    if "numbers" in batch:
+        return {**rest, "image": last.finish(batch["image"], batch["numbers"])}
+    return {**rest, "image": F.to_dtype(batch["image"], torch.float32, scale=True)}
 
 
 @contextmanager

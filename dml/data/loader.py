@@ -1,6 +1,6 @@
 """Loaders that name a broken image, and draw the same batches resumed or not, on any number of workers."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from dml.data.images import Draw, ImageDataset
+from dml.data.images import Draw, ImageDataset, finished
 from dml.data.sampler import PKBatchSampler
 from dml.errors import UserError
 
@@ -45,7 +45,7 @@ class SeededBatches(Sampler[list[Draw]]):
 
 
 class Reporting(Dataset[Any]):
-    """A dataset that returns a UserError where the one inside raises it."""
+    """A dataset that returns a UserError where the one inside raises it; to a loader, items just begun."""
 
     def __init__(self, inner: ImageDataset) -> None:
         self.inner = inner
@@ -53,17 +53,22 @@ class Reporting(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.inner)
 
-    def __getitem__(self, key: int | Draw) -> dict[str, Any] | UserError:
+    def __getitem__(self, key: int | Draw) -> dict[str, Any]:
+        return self.inner[key]
+
+    def __getitems__(self, keys: Sequence[int | Draw]) -> dict[str, Any] | UserError:
+        """The batch of these, or the first error among them."""
         try:
-            return self.inner[key]
+            items = [self.inner.begun(key) for key in keys]
+            images = [item.pop("image") for item in items]
+            return {"image": self.inner.gathered(images), **default_collate(items)}
         except UserError as error:
             return error
 
 
-def collate_or_report(items: list[Any]) -> Any:
-    """The batch of these items, or the first error among them."""
-    errors = (item for item in items if isinstance(item, UserError))
-    return next(errors, None) or default_collate(items)
+def as_it_is(batch: Any) -> Any:
+    """The batch; `Reporting` has made one already."""
+    return batch
 
 
 class ImageLoader(DataLoader[dict[str, Any]]):
@@ -75,12 +80,14 @@ class ImageLoader(DataLoader[dict[str, Any]]):
     Args:
         dataset: the images.
         options: arguments of `DataLoader`.
+        finish: hand out batches with float images in [0, 1]; False leaves `finished` to whoever gets them.
     """
 
-    def __init__(self, dataset: ImageDataset, options: dict[str, Any]) -> None:
+    def __init__(self, dataset: ImageDataset, options: dict[str, Any], finish: bool = True) -> None:
         # A generator of its own: the seed that torch draws for workers nobody uses, and must not disturb dropout.
         generator = torch.Generator()
-        super().__init__(Reporting(dataset), collate_fn=collate_or_report, generator=generator, **options)
+        super().__init__(Reporting(dataset), collate_fn=as_it_is, generator=generator, **options)
+        self.last, self.finish = dataset.last, finish
 
     # A generator: workers start at the first batch. Lightning asks for more iterators than it uses.
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
@@ -89,7 +96,7 @@ class ImageLoader(DataLoader[dict[str, Any]]):
                 # Ends the workers now: left to the garbage collector, each may take 5 s.
                 self._iterator = None
                 raise batch
-            yield batch
+            yield finished(batch, self.last) if self.finish else batch
 
 
 class TrainLoader(ImageLoader):
@@ -103,11 +110,14 @@ class TrainLoader(ImageLoader):
         dataset: the training images.
         sampler: chooses the batches.
         options: arguments of `DataLoader`.
+        finish: as in `ImageLoader`.
     """
 
-    def __init__(self, dataset: ImageDataset, sampler: PKBatchSampler, options: dict[str, Any]) -> None:
+    def __init__(
+        self, dataset: ImageDataset, sampler: PKBatchSampler, options: dict[str, Any], finish: bool = True
+    ) -> None:
         batches = SeededBatches(sampler)
-        super().__init__(dataset, {"batch_sampler": batches, **options})
+        super().__init__(dataset, {"batch_sampler": batches, **options}, finish)
         self.batches, self.handed_out = batches, 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]

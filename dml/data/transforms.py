@@ -26,14 +26,18 @@ class RandomAffine(nn.Module):
         self.degrees, self.translate = degrees, translate
         self.smallest, self.largest = scale
 
-    def forward(self, image: UInt8[Tensor, "C H W"] | Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
-        """The warped image, in [0, 1]."""
+    def draw(self) -> tuple[float, float, float, float]:
+        """Cosine and sine of the turn, both over the zoom; and the shift right and down, in half sides."""
         turn, right, down, zoom = torch.rand(4).tolist()
         angle = math.radians(self.degrees * (2 * turn - 1))
         size = self.smallest + (self.largest - self.smallest) * zoom
-        # The inverse map, from output to input, in coordinates that run from −1 to 1 along either side.
         x, y = 2 * self.translate * (2 * right - 1), 2 * self.translate * (2 * down - 1)
-        cos, sin = math.cos(angle) / size, math.sin(angle) / size
+        return math.cos(angle) / size, math.sin(angle) / size, x, y
+
+    def forward(self, image: UInt8[Tensor, "C H W"] | Float[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
+        """The warped image, in [0, 1]."""
+        cos, sin, x, y = self.draw()
+        # The inverse map, from output to input, in coordinates that run from −1 to 1 along either side.
         height, width = image.shape[1:]
         x_W, y_H1 = _centres(width) - x, _centres(height)[:, None] - y
         # Not F.affine_grid: its matrix product wakes every thread of the process, for each small image.
@@ -42,6 +46,29 @@ class RandomAffine(nn.Module):
         )
         pixels = image if image.is_floating_point() else image / 255
         return F.grid_sample(pixels[None], grid_HW2[None], align_corners=False)[0]
+
+    def begin(self, image: Tensor) -> tuple[Tensor, Float[Tensor, "4"]]:
+        """The image as it is, and the numbers of `draw`."""
+        return image, torch.tensor(self.draw())
+
+    def gather(self, parts: list[Tensor]) -> Tensor:
+        """The images, which must be of one size."""
+        return torch.stack(parts)
+
+    def finish(
+        self, parts: UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"], numbers: Float[Tensor, "B 4"]
+    ) -> Float[Tensor, "B C H W"]:
+        """Every image warped."""
+        cos_B, sin_B, x_B, y_B = numbers[:, :, None, None].unbind(1)
+        height, width = parts.shape[2:]
+        x_BW = _centres(width).to(parts.device) - x_B
+        y_BH = _centres(height)[:, None].to(parts.device) - y_B
+        grid_BHW2 = torch.stack(
+            [cos_B * x_BW + (sin_B * height / width) * y_BH, (-sin_B * width / height) * x_BW + cos_B * y_BH],
+            dim=-1,
+        )
+        pixels = parts if parts.is_floating_point() else parts / 255
+        return F.grid_sample(pixels, grid_BHW2, align_corners=False)
 
 
 def _centres(pixels: int) -> Float[Tensor, "N"]:
