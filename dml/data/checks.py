@@ -53,7 +53,7 @@ def _problem(file: Path) -> str | None:
         if file.stat().st_size == 0:
             return f"{file} is empty"
         with Image.open(file) as image:
-            check_shape(image)
+            check_shape(*image.size)
             return None
     except FileNotFoundError:
         return f"{file} is missing or a broken link"

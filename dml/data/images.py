@@ -115,7 +115,8 @@ class ImageDataset(Dataset[dict[str, Any]]):
                 f"The images of a batch must be of one size, but there are {first[1]}×{first[0]} and "
                 f"{other[1]}×{other[0]} pixels: end dataset.train_transform and eval_transform with a crop."
             )
-        return default_collate(images)
+        # Stacked as they lie in memory, channels last: a copy without transposing, and how convolutions are fastest.
+        return default_collate([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
 
     def pixels(self, index: int) -> UInt8[Tensor, "H W C"]:
         """An image after the transforms that always do the same: what a cache keeps."""
@@ -130,7 +131,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
 
 
 def finished(batch: dict[str, Any], last: Any = None) -> dict[str, Any]:
-    """A batch of begun items, on any device, with the image as float32 in [0, 1].
+    """A batch of begun items, on any device, with the image as float32 in [0, 1], channels last in memory.
 
     Args:
         batch: with `image` and, if it is halved, `numbers`.
@@ -138,8 +139,10 @@ def finished(batch: dict[str, Any], last: Any = None) -> dict[str, Any]:
     """
     rest = {name: value for name, value in batch.items() if name != "numbers"}
     if "numbers" in batch:
-        return {**rest, "image": last.finish(batch["image"], batch["numbers"])}
-    return {**rest, "image": F.to_dtype(batch["image"], torch.float32, scale=True)}
+        image = last.finish(batch["image"], batch["numbers"])
+    else:
+        image = F.to_dtype(batch["image"], torch.float32, scale=True)
+    return {**rest, "image": image.contiguous(memory_format=torch.channels_last)}
 
 
 @contextmanager
