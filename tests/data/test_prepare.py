@@ -73,6 +73,12 @@ def test_what_lies_in_the_root_is_adopted(tmp_path: Path) -> None:
     assert len(split.gallery) == 6
 
 
+def test_a_loose_file_joins_the_archive_that_lies_in_the_root(tmp_path: Path) -> None:
+    source = write_inshop(tmp_path / "source")
+    shutil.make_archive(str(tmp_path / "root" / "img"), "zip", source, "img")
+    assert prepare.prepare("inshop", tmp_path / "root", [source / "list_eval_partition.txt"]).gallery
+
+
 def test_it_fetches_and_checks_and_the_second_time_does_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -133,10 +139,43 @@ def test_a_wrong_archive_in_the_root(tmp_path: Path) -> None:
 def test_a_wrong_archive_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acquire, "fetch", None)
     archive = packed(write_sop(tmp_path / "archive"))
-    with pytest.raises(UserError, match=r"does not hold CUB_200_2011/"):
+    with pytest.raises(UserError, match=r"^archive.tar.gz was unpacked, but .* does not hold CUB_200_2011/"):
         prepare.prepare("cub", tmp_path / "root", [archive])
     with pytest.raises(UserError, match=r"--archive .*gone.tgz is not a file"):
         prepare.prepare("cub", tmp_path / "root", [tmp_path / "gone.tgz"])
+
+
+def test_a_folder_given_as_an_archive(tmp_path: Path) -> None:
+    source = write_cub(tmp_path / "source")
+    with pytest.raises(UserError, match=rf"is a folder: .* with --root {source}\.$"):
+        prepare.prepare("cub", tmp_path / "root", [source])
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "top"),
+    [("cub", write_cub, "CUB_200_2011"), ("inshop", write_inshop, "img")],
+)
+def test_the_archives_own_folder_as_root_is_not_fetched_into(
+    tmp_path: Path, name: str, write, top: str
+) -> None:  # type: ignore[no-untyped-def]
+    root = write(tmp_path) / top
+    with pytest.raises(
+        UserError, match=rf"{top} looks like what .* unpacks to: name its parent, {tmp_path},"
+    ):
+        prepare.prepare(name, root)
+    assert not (root / ".preparing").exists()
+
+
+def test_the_annotations_may_come_after_the_images(tmp_path: Path) -> None:
+    """As somebody does who reads what the first call said: once more, now with both."""
+    source = write_cars(tmp_path / "source")
+    images = Path(shutil.make_archive(str(tmp_path / "car_ims"), "gztar", source, "car_ims"))
+    root, annotations = tmp_path / "root", source / "cars_annos.mat"
+    with pytest.raises(UserError, match=r"car_ims.tar.gz was unpacked, but .*cars_annos.mat"):
+        prepare.prepare("cars", root, [images])
+    with pytest.raises(UserError, match=r"car_ims, which exists: leave the archive out if that came from it"):
+        prepare.prepare("cars", root, [images, annotations])
+    assert len(prepare.prepare("cars", root).query) == 7
 
 
 def test_a_copy_that_is_not_whole_is_not_fetched_over(tmp_path: Path) -> None:
