@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from dml.report import readable
+
 TEST, RECALL = "test/", "test/recall_at_"
 
 
@@ -78,8 +80,10 @@ def _table(rows: list[dict[str, Any]], names: list[str]) -> Table:
     for name in names:
         table.add_column(_heading(name), overflow="fold")  # whatever is too wide is broken, never cut
     for row in rows:
-        cells = (row.get(name, "–") for name in names)
-        table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells))
+        cells = ((name, row.get(name, "–")) for name in names)
+        table.add_row(
+            *(readable(name, cell) if isinstance(cell, float) else str(cell) for name, cell in cells)
+        )
     return table
 
 

@@ -24,12 +24,14 @@ from dml.learner import Learner
 from dml.loggers import keep_metrics
 from dml.report import PROTOCOLS, print_table, without_prefix, write_metrics
 from dml.trial import on_several_devices, run_apart
+from dml.values import check_values
 
 log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig) -> dict[str, Any]:
     """Compose, fit, test, report; returns what `metrics.json` holds."""
+    check_values(config)
     seed_everything(config.seed, workers=True, verbose=False)
     data = build_data(config)
     if is_first_process():

@@ -80,9 +80,10 @@ def top_folder(root: Path, top: str, dataset: str) -> Path:
     """
     if (root / top).is_dir():
         return root / top
-    here = f"; give its parent, {root.parent}" if root.name == top else ""
+    if root.name == top and root.is_dir():
+        raise UserError(f"dataset.root={root} is {top}/ itself: give its parent, {root.parent}.")
     raise UserError(
-        f"dataset.root={root} does not hold {top}/{here}: name the folder that does, or fetch it with "
+        f"dataset.root={root} does not hold {top}/: name the folder that does, or fetch it with "
         f"'python scripts/prepare.py {dataset} --root {root}'."
     )
 

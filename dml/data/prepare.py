@@ -10,7 +10,6 @@ What is there already is checked and left as it is, so running it again does no 
 import argparse
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from dml.data.download import extract
 from dml.data.duplicates import conflicting_duplicates, image_files
 from dml.data.split import Split
 from dml.errors import UserError
+from dml.notes import printed_notes
 
 # Loaders of (root, download), and those of (root) for images that nobody else has.
 PUBLIC: dict[str, Callable[..., Split]] = {
@@ -128,8 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--archive", type=Path, nargs="+", default=[], help="archives that you have already")
     parser.add_argument("--duplicates", action="store_true", help="look for one image under several classes")
     arguments = parser.parse_args(argv)
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
+    with printed_notes():
         try:
             split = prepare(arguments.dataset, arguments.root, arguments.archive)
         except UserError as error:
