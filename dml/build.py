@@ -109,8 +109,6 @@ def build_learner(config: DictConfig, num_classes: int) -> Learner:
 
 def build_trainer(config: DictConfig) -> pl.Trainer:
     """The trainer with the configured callbacks and loggers."""
-    if config.trainer.max_steps < 1 or config.trainer.val_check_interval < 1:
-        raise UserError("trainer.max_steps and trainer.val_check_interval must be at least 1.")
     callbacks = [build(callback) for callback in config.callbacks.values() if callback]
     loggers = [build(logger) for logger in config.logger.values() if logger]
     interval = min(config.trainer.val_check_interval, config.trainer.max_steps)

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from dml import started
 from dml.errors import UserError
+from dml.notes import printed_notes
 
 started.register()
 
@@ -27,7 +28,8 @@ def one_sentence(command: Callable[[DictConfig], None]) -> Callable[[DictConfig]
     @functools.wraps(command)
     def wrapped(config: DictConfig) -> None:
         try:
-            command(config)
+            with printed_notes():
+                command(config)
         except UserError as error:
             sys.exit(f"Error: {error}")
 

@@ -10,6 +10,7 @@ from pytorch_lightning import seed_everything
 from dml.build import build_data, build_learner, build_trainer
 from dml.checkpoints import load_learner, read_checkpoint, run_config
 from dml.command import CONF, one_sentence
+from dml.data.description import describe
 from dml.data.fingerprint import fingerprint
 from dml.distributed import is_first_process
 from dml.errors import UserError
@@ -26,6 +27,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     run = adapted(run_config(checkpoint), config)
     seed_everything(run.seed, workers=True, verbose=False)
     data = build_data(run)
+    if is_first_process():
+        print(describe(run.dataset.name, data.loaded_split))
     learner = build_learner(run, data.num_classes)
     load_learner(learner, checkpoint, config.ckpt_path)
     trainer = build_trainer(run)

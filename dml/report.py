@@ -24,10 +24,15 @@ def print_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
     """Print one column of figures beside the other, a row for each metric that any of them has."""
     table = Table("metric", *columns)
     for metric in dict.fromkeys(name for column in columns.values() for name in column):
-        cells = [f"{column[metric]:.4f}" if metric in column else "–" for column in columns.values()]
+        cells = [readable(metric, column[metric]) if metric in column else "–" for column in columns.values()]
         table.add_row(metric, *cells)
     print(title)
     Console().print(table)
+
+
+def readable(metric: str, value: float) -> str:
+    """A figure for a table: four digits after the point, or a whole number where the metric counts."""
+    return f"{value:,.0f}" if metric.endswith("queries_left_out") else f"{value:.4f}"
 
 
 def without_prefix(metrics: Mapping[str, float], stage: str) -> dict[str, float]:

@@ -2,13 +2,19 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+
+from dml.report import readable
+
+TEST, RECALL = "test/", "test/recall_at_"
 
 
 def read_trials(folder: Path) -> list[dict[str, Any]]:
@@ -28,8 +34,16 @@ def read_trials(folder: Path) -> list[dict[str, Any]]:
 
 
 def columns_of(rows: list[dict[str, Any]]) -> list[str]:
-    """All columns in the order in which they first appear."""
-    return list(dict.fromkeys(name for row in rows for name in row))
+    """All columns: the trial's number and overrides, Recall@1, Recall@K by K, the other metrics, the error."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return sorted(names, key=_place)
+
+
+def _place(column: str) -> tuple[int, int]:
+    """What columns are sorted by; those that agree in it stay in the order in which they first appear."""
+    if column.startswith(RECALL):
+        return 1, int(column.removeprefix(RECALL))
+    return (2 if column.startswith(TEST) else 3 if column == "error" else 0), 0
 
 
 def write_csv(rows: list[dict[str, Any]], file: Path) -> None:
@@ -41,16 +55,45 @@ def write_csv(rows: list[dict[str, Any]], file: Path) -> None:
 
 
 def print_trials(rows: list[dict[str, Any]], title: str) -> None:
-    """The columns that differ between trials, and the metrics."""
-    names = [
-        name for name in columns_of(rows) if len({str(row.get(name)) for row in rows}) > 1 or len(rows) == 1
-    ]
-    table = Table(*names)
-    for row in rows:
-        cells = (row.get(name, "–") for name in names)
-        table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells))
+    """The overrides that differ between trials, as many metrics as the terminal has room for, and all errors."""
+    names = [name for name in columns_of(rows) if name.startswith(TEST) or _differs(name, rows)]
+    console = Console()
+    shown, needed = len(names), sum(not name.startswith(TEST) for name in names) + 1
+    while shown > needed and _width(console, _table(rows, names[:shown])) > console.width:
+        shown -= 1
     print(title)
-    Console().print(table)
+    console.print(_table(rows, names[:shown]))
+    if shown < len(names):
+        print(f"Left out for want of room, and in sweep.csv: {', '.join(map(_heading, names[shown:]))}.")
+    for row in rows:
+        if "error" in row:
+            print(f"Trial {row['trial']} failed: {row['error'].splitlines()[0]}")
+
+
+def _differs(name: str, rows: list[dict[str, Any]]) -> bool:
+    """Whether a column that is no metric says anything; errors are sentences, too long for a column."""
+    return name != "error" and (len(rows) == 1 or len({str(row.get(name)) for row in rows}) > 1)
+
+
+def _table(rows: list[dict[str, Any]], names: list[str]) -> Table:
+    table = Table()
+    for name in names:
+        table.add_column(_heading(name), overflow="fold")  # whatever is too wide is broken, never cut
+    for row in rows:
+        cells = ((name, row.get(name, "–")) for name in names)
+        table.add_row(
+            *(readable(name, cell) if isinstance(cell, float) else str(cell) for name, cell in cells)
+        )
+    return table
+
+
+def _width(console: Console, table: Table) -> int:
+    """Characters that the table takes if nothing in it is broken."""
+    return Measurement.get(console, console.options.update(max_width=sys.maxsize), table).maximum
+
+
+def _heading(name: str) -> str:
+    return name.removeprefix(TEST)
 
 
 class SweepTable(Callback):

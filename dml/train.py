@@ -17,20 +17,25 @@ from dml.baselines import baselines
 from dml.build import build_data, build_learner, build_trainer
 from dml.checkpoints import checkpoint_to_resume, load_learner, read_checkpoint
 from dml.command import CONF, one_sentence
+from dml.data.description import describe
 from dml.data.fingerprint import fingerprint
 from dml.distributed import is_first_process
 from dml.learner import Learner
 from dml.loggers import keep_metrics
 from dml.report import PROTOCOLS, print_table, without_prefix, write_metrics
 from dml.trial import on_several_devices, run_apart
+from dml.values import check_values
 
 log = logging.getLogger(__name__)
 
 
 def train(config: DictConfig) -> dict[str, Any]:
     """Compose, fit, test, report; returns what `metrics.json` holds."""
+    check_values(config)
     seed_everything(config.seed, workers=True, verbose=False)
     data = build_data(config)
+    if is_first_process():
+        print(describe(config.dataset.name, data.loaded_split))
     learner = build_learner(config, data.num_classes)
     trainer = build_trainer(config)
     resumed = go_on(config, learner)

@@ -95,3 +95,24 @@ def test_a_bad_value_names_its_key(compose):
 def test_a_dataset_brings_its_recipe_and_the_command_line_has_the_last_word(compose):
     assert compose("dataset=cars").model["_target_"].endswith("bninception_embedder")
     assert compose("dataset=cars", "model=convnet").model["_target_"].endswith("convnet_embedder")
+
+
+RECIPES = {  # batch, learning rates of head and backbone, weight decay, steps, steps at which the rates fall
+    "cub_ms_released": (80, 3e-5, 3e-5, 5e-4, 3000, [1200, 2400]),
+    "cub_ms_dyfine": (120, 1e-5, 5e-6, 2.5e-3, 8000, [3000, 6000]),
+    "cars_ms_dyfine": (120, 2e-5, 2e-5, 2.5e-3, 8000, [2000]),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_published_recipe_has_the_published_values(compose, name):
+    batch, head, backbone, weight_decay, steps, drops = RECIPES[name]
+    config = compose(f"experiment={name}")
+    assert config.sampler.classes_per_batch * config.sampler.images_per_class == batch
+    assert config.sampler.images_per_class == 5
+    assert config.optimizer.lr * config.lr_factors.head == pytest.approx(head)
+    assert config.optimizer.lr * config.lr_factors.backbone == pytest.approx(backbone)
+    assert (config.optimizer.weight_decay, config.trainer.max_steps) == (weight_decay, steps)
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    assert sorted(build(config.scheduler)(optimizer).milestones) == drops
+    assert [config.loss[key] for key in ("alpha", "beta", "lambda", "epsilon")] == [2, 40, 0.5, 0.1]

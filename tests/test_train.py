@@ -40,8 +40,11 @@ def retrieval(figures: dict) -> dict:
     return {name: value for name, value in figures.items() if name.startswith("test/")}
 
 
-def test_a_run_leaves_its_metrics_checkpoints_and_picture(compose, tmp_path):
+def test_a_run_leaves_its_metrics_checkpoints_and_picture(compose, tmp_path, capsys):
     figures = train(compose(*FAST, "baselines=true"))
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "digits: 901 training images of 5 classes, 896 test images of 5 other classes."
+    assert printed[1] == f"Split fingerprint: {figures['fingerprint']}"
     assert {f"test/recall_at_{k}" for k in (1, 2, 4, 8)} <= figures.keys()
     assert {"test/map_at_r", "test/r_precision", "test/nmi"} <= figures.keys()
     assert figures["baselines"].keys() == {"raw pixels", "untrained"}
@@ -68,7 +71,8 @@ def test_evaluation_gives_the_same_figures_from_the_checkpoint_alone(compose, tm
     moved = tmp_path / "moved.ckpt"
     (tmp_path / "a" / "checkpoints" / "best.ckpt").rename(moved)
     config = compose(f"ckpt_path={moved}", "trainer.accelerator=cpu", name="evaluate", folder="b")
-    assert retrieval(evaluate(config)) == retrieval(figures)
+    again = evaluate(config)
+    assert (retrieval(again), again["fingerprint"]) == (retrieval(figures), figures["fingerprint"])
     assert (tmp_path / "b" / "retrievals.png").is_file()
 
 

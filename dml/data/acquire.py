@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dml.data.download import extract, fetch
+from dml.data.tree import folders_of
 from dml.errors import UserError
 
 
@@ -35,8 +36,13 @@ def acquire(root: Path, sources: Sequence[Source], elsewhere: str) -> None:
         elsewhere: what a person can do when a source is not to be had, to end a sentence with.
 
     Raises:
-        UserError: from `fetch` or `extract`, with `elsewhere` added.
+        UserError: from `fetch` or `extract`, with `elsewhere` added; `root` is itself what a source unpacks to.
     """
+    for source in sources:
+        if root.name == source.makes and folders_of(root):
+            raise UserError(
+                f"{root} looks like what {source.file} unpacks to: name its parent, {root.parent}, instead."
+            )
     with only_one_process(root):
         for source in sources:
             if not (root / source.makes).exists():
@@ -74,9 +80,10 @@ def top_folder(root: Path, top: str, dataset: str) -> Path:
     """
     if (root / top).is_dir():
         return root / top
-    here = f"; give its parent, {root.parent}" if root.name == top else ""
+    if root.name == top and root.is_dir():
+        raise UserError(f"dataset.root={root} is {top}/ itself: give its parent, {root.parent}.")
     raise UserError(
-        f"dataset.root={root} does not hold {top}/{here}: name the folder that does, or fetch it with "
+        f"dataset.root={root} does not hold {top}/: name the folder that does, or fetch it with "
         f"'python scripts/prepare.py {dataset} --root {root}'."
     )
 

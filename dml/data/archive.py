@@ -84,7 +84,8 @@ def _place(staging: Path, folder: Path, archive: Path) -> None:
     for entry in entries:
         if (folder / entry.name).is_dir():
             raise UserError(
-                f"{archive} would unpack over {folder / entry.name}, which exists: move that away first."
+                f"{archive} would unpack over {folder / entry.name}, which exists: leave the archive out if that "
+                "came from it, or move that away first."
             )
     for entry in entries:
         entry.replace(folder / entry.name)

@@ -13,24 +13,14 @@ from dml.data.checks import check_files, check_split
 from dml.data.cores import cores
 from dml.data.images import ImageDataset, finished
 from dml.data.loader import ImageLoader, TrainLoader
-from dml.data.roles import EvaluationSet, hold_out
+from dml.data.roles import EvaluationSet, renumbered, roles_of
 from dml.data.sampler import PKBatchSampler
+from dml.data.shares import whole_batches
 from dml.data.split import Samples, Split
 from dml.data.steps import Transform, last_step
 from dml.errors import UserError
 
 MAX_WORKERS = 8
-
-
-def whole_batches(size: int, batch_size: int, rank: int, world_size: int) -> list[range]:
-    """A process's part of a set's batches, one in `world_size`.
-
-    The batches are the same for every number of processes, since a network's output for an image can depend
-    on the size of its batch in the last bit. A process for which none is left repeats one: Lightning leaves a
-    process without batches out of the evaluation, and the others would wait for it. Collectors drop repeats.
-    """
-    batches = [range(start, min(start + batch_size, size)) for start in range(0, size, batch_size)]
-    return batches[rank::world_size] or [batches[rank % len(batches)]]
 
 
 class EmbeddingData(pl.LightningDataModule):
@@ -49,8 +39,7 @@ class EmbeddingData(pl.LightningDataModule):
         eval_transform: what an image passes through in validation and test.
         extra_classes: from the training images, labels 0 … C−1, to more of more classes, `turned_classes`.
         channels: 1 (grey) or 3 (RGB).
-        protocol: "paper" validates on the test set, as the papers do; "holdout" on a part of the training
-            classes that is not trained on (`hold_out`).
+        protocol: "paper" or "holdout", see `roles_of`.
         seed: of batches and augmentation, ≥ 0.
         eval_batch_size: images a batch in validation and test.
         num_workers: processes that load images; None takes none for images in memory, else one a core, at
@@ -104,14 +93,10 @@ class EmbeddingData(pl.LightningDataModule):
         check_split(split)
         self.loaded_split = split
         check_files(split.train, split.query, split.gallery)
-        test = EvaluationSet.of(split.query, split.gallery)
-        learning = hold_out(split) if self.protocol == "holdout" else split
-        validation = EvaluationSet.of(learning.query) if self.protocol == "holdout" else test
-        self._evaluation = {"val": validation, "test": test}
+        learning, self._evaluation = roles_of(split, self.protocol)
         self.classes: Sequence[str] = split.classes
-        kept, labels = np.unique(learning.train.labels, return_inverse=True)
+        train, kept = renumbered(learning)
         self.train_classes = [str(split.classes[c]) for c in kept]
-        train = Samples(learning.train.images, labels.astype(np.int64), learning.train.names)
         self._train = train if self.extra_classes is None else self.extra_classes(train)
 
     @property

@@ -10,6 +10,7 @@ from dml.data.listing import Listed, classes_on_both_sides, quote, to_split
 from dml.data.split import Split
 from dml.data.tree import folders_of, images_by_class
 from dml.errors import UserError
+from dml.notes import Note
 
 LAYOUTS = "<class>/<image>, or train/ and test/ (or train/, query/ and gallery/) with <class>/<image> in each"
 
@@ -74,6 +75,7 @@ def check_own(split: Split, where: str) -> Split:
         warnings.warn(
             f"{where} has test classes without a second image to find: {quote(alone)}; "
             "their images are searched but not counted as queries.",
+            Note,
             stacklevel=3,
         )
     return split

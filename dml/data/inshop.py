@@ -40,7 +40,7 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         acquire(root, SOURCES, ELSEWHERE)
     if (found := _find(root)) is None:
         raise UserError(
-            f"dataset.root={root} does not hold img/ and {LIST} of the In-shop benchmark: "
+            f"dataset.root={root} does not hold both img/ and {LIST} of the In-shop benchmark: "
             f"python scripts/prepare.py inshop --root {root} tells how to get them."
         )
     images, partition = found

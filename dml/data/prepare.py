@@ -10,17 +10,16 @@ What is there already is checked and left as it is, so running it again does no 
 import argparse
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dml.data import caltech101, cars, cub, folder, inshop, manifest, omniglot, sop
+from dml.data.description import describe
 from dml.data.download import extract
 from dml.data.duplicates import conflicting_duplicates, image_files
-from dml.data.fingerprint import fingerprint
-from dml.data.listing import count
 from dml.data.split import Split
 from dml.errors import UserError
+from dml.notes import printed_notes
 
 # Loaders of (root, download), and those of (root) for images that nobody else has.
 PUBLIC: dict[str, Callable[..., Split]] = {
@@ -47,28 +46,44 @@ def prepare(name: str, root: Path, archives: Sequence[Path] = ()) -> Split:
     Raises:
         UserError: it cannot be had, is not what it should be, or lacks images.
     """
-    load = (PUBLIC | OWN)[name]
     try:
-        split = load(root)
+        split = (PUBLIC | OWN)[name](root)
     except UserError:
-        for archive in archives:
-            adopt(archive, root)
-        split = load(root, **_options(name, archives))
+        split = _brought(name, root, archives)
     check_present(split, root)
     return split
 
 
-def _options(name: str, archives: Sequence[Path]) -> dict[str, bool]:
-    """Whether to fetch: not what a person says to have, which would hide that it was the wrong archive."""
-    fetch = name in PUBLIC and all(archive.suffix.lower() in LOOSE for archive in archives)
-    return {"download": True} if fetch else {}
+def _brought(name: str, root: Path, archives: Sequence[Path]) -> Split:
+    """The dataset from what a person has, or fetched.
+
+    Given an archive, nothing is fetched: that would hide that it was the wrong one.
+    """
+    # The loose files first: they are in place even if an archive turns out to have been unpacked already.
+    for archive in sorted(archives, key=lambda archive: not _is_loose(archive)):
+        adopt(archive, root)
+    load, packed = (PUBLIC | OWN)[name], [archive.name for archive in archives if not _is_loose(archive)]
+    if not packed:
+        return load(root, download=True) if name in PUBLIC else load(root)
+    try:
+        return load(root)
+    except UserError as error:
+        raise UserError(f"{', '.join(packed)} was unpacked, but {error}") from None
+
+
+def _is_loose(archive: Path) -> bool:
+    return archive.suffix.lower() in LOOSE
 
 
 def adopt(archive: Path, root: Path) -> None:
     """Unpack an archive into `root`, or copy a loose annotation file there."""
+    if archive.is_dir():
+        raise UserError(
+            f"--archive {archive} is a folder: what is unpacked already is used where it lies, with --root {archive}."
+        )
     if not archive.is_file():
         raise UserError(f"--archive {archive} is not a file: name the archive as it was downloaded.")
-    if archive.suffix.lower() not in LOOSE:
+    if not _is_loose(archive):
         extract(archive, root)
     elif not (root / archive.name).exists():
         try:
@@ -91,14 +106,7 @@ def check_present(split: Split, root: Path) -> None:
 
 def report(name: str, split: Split, root: Path) -> str:
     """What is there, the split's fingerprint, and the next command."""
-    size = count(split)
-    gallery = f" that search a gallery of {size.gallery_images:,}" if split.gallery else ""
-    return (
-        f"{name}: {size.train_images:,} training images of {size.train_classes:,} classes, "
-        f"{size.query_images:,} test images{gallery} of {size.test_classes:,} other classes.\n"
-        f"Split fingerprint: {fingerprint(split)}\n"
-        f"Next: python -m dml.train dataset={name} \"dataset.root='{root}'\""
-    )
+    return f"{describe(name, split)}\nNext: python -m dml.train dataset={name} \"dataset.root='{root}'\""
 
 
 def report_duplicates(split: Split) -> str:
@@ -120,8 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--archive", type=Path, nargs="+", default=[], help="archives that you have already")
     parser.add_argument("--duplicates", action="store_true", help="look for one image under several classes")
     arguments = parser.parse_args(argv)
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
+    with printed_notes():
         try:
             split = prepare(arguments.dataset, arguments.root, arguments.archive)
         except UserError as error:

@@ -79,3 +79,24 @@ def hold_out(split: Split) -> Split:
     held = np.random.default_rng(HOLDOUT_SEED).permutation(classes)[:count]
     out = np.isin(split.train.labels, held)
     return Split(split.classes, choose(split.train, ~out), choose(split.train, out))
+
+
+def roles_of(split: Split, protocol: str) -> tuple[Samples, dict[str, EvaluationSet]]:
+    """The images to learn from, and the sets of the stages "val" and "test".
+
+    Args:
+        split: the dataset.
+        protocol: "paper" validates on the test set, as the papers do; "holdout" on a part of the training
+            classes that is not trained on, see `hold_out`.
+    """
+    test = EvaluationSet.of(split.query, split.gallery)
+    if protocol == "paper":
+        return split.train, {"val": test, "test": test}
+    learning = hold_out(split)
+    return learning.train, {"val": EvaluationSet.of(learning.query), "test": test}
+
+
+def renumbered(samples: Samples) -> tuple[Samples, np.ndarray]:
+    """The images with labels 0 … C−1 over their own classes, and (C,) what these were."""
+    kept, labels = np.unique(samples.labels, return_inverse=True)
+    return Samples(samples.images, labels.astype(np.int64), samples.names), kept

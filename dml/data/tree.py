@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dml.data.listing import quote
 from dml.errors import UserError
+from dml.notes import Note
 
 EXTENSIONS = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 
@@ -44,7 +45,7 @@ def images_by_class(folder: Path) -> dict[str, list[Path]]:
         elif _is_image(entry):
             strangers.append(entry.path)
     if strangers:
-        warnings.warn(f"Not an image of a class, so passed over: {quote(strangers)}.", stacklevel=2)
+        warnings.warn(f"Not an image of a class, so passed over: {quote(strangers)}.", Note, stacklevel=2)
     return by_class
 
 

@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from dml.losses.pair_loss import PairLoss, Pairs, check_references
+from dml.losses.proxies import ProxyLoss
 from dml.losses.reductions import log_one_plus_sum_exp
 
 
@@ -21,13 +22,13 @@ class ProxyRows(PairLoss):
         return self.positive_weight * pull_Q + push_Q
 
 
-class ProxyAnchorLoss(PairLoss):
+class ProxyAnchorLoss(ProxyLoss):
     """Proxy-Anchor: proxies are the anchors, the embeddings of the batch their references.
 
         L = mean over proxies with positives of log(1 + Σ_P exp(−α (S_pj − δ)))
           + mean over all proxies of log(1 + Σ_N exp(α (S_pj + δ)))
 
-    The parameter `proxies` holds the C proxies. Source: Kim et al., CVPR 2020, equation 4. Deviations: none.
+    Source: Kim et al., CVPR 2020, equation 4. Deviations: none.
     The anchors being the proxies, several processes each compute the whole of it, over all references
     gathered.
 
@@ -39,11 +40,10 @@ class ProxyAnchorLoss(PairLoss):
     """
 
     def __init__(self, num_classes: int, embedding_dim: int, alpha: float = 32.0, delta: float = 0.1) -> None:
-        super().__init__()
+        super().__init__(num_classes, embedding_dim)
         if alpha <= 0:
             raise ValueError(f"loss.alpha must be positive, not {alpha}.")
         self.alpha, self.delta = alpha, delta
-        self.proxies = nn.Parameter(torch.empty(num_classes, embedding_dim))
         nn.init.kaiming_normal_(self.proxies, mode="fan_out")
 
     def per_anchor(self, similarity: Float[Tensor, "C R"], pairs: Pairs) -> Float[Tensor, "C"]:
@@ -64,12 +64,7 @@ class ProxyAnchorLoss(PairLoss):
             ValueError: as `PairLoss.forward`, or a label is not below the number of classes.
         """
         references, ref_labels = check_references(embeddings, labels, ref_embeddings, ref_labels)
-        present = torch.unique(ref_labels)
-        if present[-1] >= len(self.proxies):
-            raise ValueError(
-                f"Label {int(present[-1])} has no proxy: loss.num_classes is {len(self.proxies)}."
-            )
-        classes_C = torch.arange(len(self.proxies), device=labels.device)
+        classes_C, present = self.proxy_labels(ref_labels), torch.unique(ref_labels)
         # A mean over the C proxies, of which the positive parts' own mean is over those present.
         rows = ProxyRows(self.alpha, self.delta, positive_weight=len(classes_C) / len(present))
         return rows(self.proxies, classes_C, references, ref_labels)

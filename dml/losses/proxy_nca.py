@@ -1,20 +1,20 @@
 """The Proxy-NCA loss."""
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dml.losses.pair_loss import PairLoss, Pairs
+from dml.losses.pair_loss import Pairs
+from dml.losses.proxies import ProxyLoss
 from dml.losses.reductions import log_sum_exp, masked_min, softplus
 
 
-class ProxyNCALoss(PairLoss):
+class ProxyNCALoss(ProxyLoss):
     """Proxy-NCA: the proxy of the anchor's class told from the proxies of all others.
 
         ℓ_i = −log(exp(−s d²(i, p_y)) / Σ_c exp(−s d²(i, p_c)))
 
-    d² = 2 − 2S is the squared Euclidean distance; the references are the C proxies, a parameter `proxies`,
-    and any others given are left aside. Source: Movshovitz-Attias et al., ICCV 2017, section 3.
+    d² = 2 − 2S is the squared Euclidean distance; the references are the C proxies, and any others given are
+    left aside. Source: Movshovitz-Attias et al., ICCV 2017, section 3.
 
     Deviations: the sum holds the anchor's own proxy, too, as in NCA itself and in ProxyNCA++ (Teh, DeVries
     and Taylor, 2020): without it the pull of that proxy would never fade. Their inverse temperature s is 1 in
@@ -27,11 +27,11 @@ class ProxyNCALoss(PairLoss):
     """
 
     def __init__(self, num_classes: int, embedding_dim: int, scale: float = 1.0) -> None:
-        super().__init__()
+        super().__init__(num_classes, embedding_dim)
         if scale <= 0:
             raise ValueError(f"loss.scale must be positive, not {scale}.")
         self.scale = scale
-        self.proxies = nn.Parameter(torch.randn(num_classes, embedding_dim))
+        nn.init.normal_(self.proxies)
 
     def per_anchor(self, similarity: Float[Tensor, "Q C"], pairs: Pairs) -> Float[Tensor, "Q"]:
         logits_QC = 2 * self.scale * similarity
@@ -47,5 +47,9 @@ class ProxyNCALoss(PairLoss):
         ref_labels: Int[Tensor, "R"],
         self_index: Int[Tensor, "Q"] | None = None,
     ) -> Float[Tensor, "Q"]:
-        classes_C = torch.arange(len(self.proxies), device=labels.device)
-        return super().rows(embeddings, labels, self.proxies, classes_C)
+        """As `PairLoss.rows`, against the proxies.
+
+        Raises:
+            ValueError: a label is not below the number of classes.
+        """
+        return super().rows(embeddings, labels, self.proxies, self.proxy_labels(labels))

@@ -14,6 +14,7 @@ from fake_benchmarks import (
     write_cars,
     write_cars_sides,
     write_cub,
+    write_image,
     write_inshop,
     write_sop,
     write_tree,
@@ -71,6 +72,12 @@ def test_what_lies_in_the_root_is_adopted(tmp_path: Path) -> None:
     split = prepare.prepare("inshop", tmp_path / "root")
     assert split.gallery is not None
     assert len(split.gallery) == 6
+
+
+def test_a_loose_file_joins_the_archive_that_lies_in_the_root(tmp_path: Path) -> None:
+    source = write_inshop(tmp_path / "source")
+    shutil.make_archive(str(tmp_path / "root" / "img"), "zip", source, "img")
+    assert prepare.prepare("inshop", tmp_path / "root", [source / "list_eval_partition.txt"]).gallery
 
 
 def test_it_fetches_and_checks_and_the_second_time_does_nothing(
@@ -133,10 +140,43 @@ def test_a_wrong_archive_in_the_root(tmp_path: Path) -> None:
 def test_a_wrong_archive_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acquire, "fetch", None)
     archive = packed(write_sop(tmp_path / "archive"))
-    with pytest.raises(UserError, match=r"does not hold CUB_200_2011/"):
+    with pytest.raises(UserError, match=r"^archive.tar.gz was unpacked, but .* does not hold CUB_200_2011/"):
         prepare.prepare("cub", tmp_path / "root", [archive])
     with pytest.raises(UserError, match=r"--archive .*gone.tgz is not a file"):
         prepare.prepare("cub", tmp_path / "root", [tmp_path / "gone.tgz"])
+
+
+def test_a_folder_given_as_an_archive(tmp_path: Path) -> None:
+    source = write_cub(tmp_path / "source")
+    with pytest.raises(UserError, match=rf"is a folder: .* with --root {source}\.$"):
+        prepare.prepare("cub", tmp_path / "root", [source])
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "top"),
+    [("cub", write_cub, "CUB_200_2011"), ("inshop", write_inshop, "img")],
+)
+def test_the_archives_own_folder_as_root_is_not_fetched_into(
+    tmp_path: Path, name: str, write, top: str
+) -> None:  # type: ignore[no-untyped-def]
+    root = write(tmp_path) / top
+    with pytest.raises(
+        UserError, match=rf"{top} looks like what .* unpacks to: name its parent, {tmp_path},"
+    ):
+        prepare.prepare(name, root)
+    assert not (root / ".preparing").exists()
+
+
+def test_the_annotations_may_come_after_the_images(tmp_path: Path) -> None:
+    """As somebody does who reads what the first call said: once more, now with both."""
+    source = write_cars(tmp_path / "source")
+    images = Path(shutil.make_archive(str(tmp_path / "car_ims"), "gztar", source, "car_ims"))
+    root, annotations = tmp_path / "root", source / "cars_annos.mat"
+    with pytest.raises(UserError, match=r"car_ims.tar.gz was unpacked, but .*cars_annos.mat"):
+        prepare.prepare("cars", root, [images])
+    with pytest.raises(UserError, match=r"car_ims, which exists: leave the archive out if that came from it"):
+        prepare.prepare("cars", root, [images, annotations])
+    assert len(prepare.prepare("cars", root).query) == 7
 
 
 def test_a_copy_that_is_not_whole_is_not_fetched_over(tmp_path: Path) -> None:
@@ -184,9 +224,11 @@ def test_a_root_that_may_not_be_written(tmp_path: Path) -> None:
 def test_the_script(tmp_path: Path) -> None:
     script = Path(__file__).parents[2] / "scripts" / "prepare.py"
     write_tree(tmp_path, {"a": 2, "b": 1})
+    write_image(tmp_path / "stray.png")
     command = [sys.executable, str(script), "folder", "--root", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(script.parents[1])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("Error: dataset.root=")
-    assert done.stderr.count("\n") == 1
+    note, error = done.stderr.splitlines()
+    assert note.startswith("Note: Not an image of a class, so passed over: ")
+    assert error.startswith("Error: dataset.root=")

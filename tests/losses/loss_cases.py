@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from dml.losses import Pairs
 from dml.losses.pair_loss import label_pairs
+from dml.losses.proxies import ProxyLoss
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -100,3 +101,15 @@ def assert_equals_loop(loss: nn.Module, row: Row) -> None:
     """The loss is the loop over pairs, on every batch."""
     for z, y in batches().values():
         assert_same(loss, LoopLoss(row), z, y)
+
+
+def assert_agrees_with_peer(loss: ProxyLoss, peer: nn.Module) -> None:
+    """Another package's loss, given the same proxies, has the same value and gradients to 1e-6."""
+    z, y = random_batch(0)
+    z.requires_grad_()
+    peer.proxies = nn.Parameter(loss.proxies.detach().clone())
+    value, peer_value = loss(z, y), peer(z, y)
+    torch.testing.assert_close(value, peer_value, rtol=0, atol=1e-6)
+    mine = torch.autograd.grad(value, [z, loss.proxies])
+    theirs = torch.autograd.grad(peer_value, [z, peer.proxies])
+    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)

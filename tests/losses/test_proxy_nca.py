@@ -1,5 +1,6 @@
+import pytest
 import torch
-from loss_cases import from_yaml, random_batch
+from loss_cases import assert_agrees_with_peer, from_yaml, random_batch
 from pytorch_metric_learning import losses
 from torch.nn import functional as F
 
@@ -21,21 +22,20 @@ def test_equals_a_loop_over_proxies() -> None:
 
 
 def test_agrees_with_pytorch_metric_learning() -> None:
-    z, y = random_batch(0)
-    z.requires_grad_()
     loss, peer = ProxyNCALoss(4, 6, scale=3.0).double(), losses.ProxyNCALoss(4, 6, softmax_scale=3.0)
-    peer.proxies.data = loss.proxies.data.clone()
-    value, peer_value = loss(z, y), peer(z, y)
-    torch.testing.assert_close(value, peer_value, rtol=0, atol=1e-6)
-    mine = torch.autograd.grad(value, [z, loss.proxies])
-    theirs = torch.autograd.grad(peer_value, [z, peer.proxies])
-    torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
+    assert_agrees_with_peer(loss, peer)
 
 
 def test_other_references_are_left_aside() -> None:
     z, y = random_batch(0)
     loss = ProxyNCALoss(4, 6)
     assert loss(z[:5], y[:5], z, y, torch.arange(5)) == loss(z[:5], y[:5])
+
+
+def test_a_class_without_proxy_is_named() -> None:
+    z, y = random_batch(0)
+    with pytest.raises(ValueError, match=r"Label 3 has no proxy: loss\.num_classes is 2"):
+        ProxyNCALoss(2, 6)(z, y)
 
 
 def test_yaml() -> None:

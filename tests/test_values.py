@@ -1,0 +1,43 @@
+"""Values of the wrong kind are one sentence that names the key."""
+
+import pytest
+
+from dml.errors import UserError
+from dml.values import check_values
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("seed=-1", "seed=-1 must be a whole number, at least 0."),
+        ("seed=x", "seed=x must be a whole number"),
+        (
+            "sampler.classes_per_batch=two",
+            "sampler.classes_per_batch=two must be a whole number, at least 2.",
+        ),
+        ("sampler.images_per_class=2.5", "sampler.images_per_class=2.5 must be a whole number"),
+        ("sampler.steps_per_epoch=0", "sampler.steps_per_epoch=0 must be a whole number, at least 1."),
+        ("data.eval_batch_size=0", "data.eval_batch_size=0 must be a whole number, at least 1."),
+        ("data.num_workers=-1", "data.num_workers=-1 must be a whole number, at least 0."),
+        ("trainer.max_steps=0", "trainer.max_steps=0 must be a whole number, at least 1."),
+        ("trainer.val_check_interval=0.5", "trainer.val_check_interval=0.5 must be a whole number"),
+        ("optimizer.lr=fast", "optimizer.lr=fast must be a number."),
+        ("dataset.test_share=half", "dataset.test_share=half must be a number."),
+        ("dataset.recall_at=[]", "dataset.recall_at=[] must be a list of whole numbers"),
+        ("dataset.recall_at=[0,1]", "dataset.recall_at=[0, 1] must be a list"),
+        ("dataset.recall_at=1", "dataset.recall_at=1 must be a list"),
+        (
+            "dataset.root=null",
+            "dataset.root is not set: give the folder that holds the images of dataset=folder;",
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_named(compose, override, said):
+    with pytest.raises(UserError) as caught:
+        check_values(compose("dataset=folder", override))
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "folder", "sop"])
+def test_what_the_datasets_bring_is_right(compose, dataset):
+    check_values(compose(f"dataset={dataset}"))
