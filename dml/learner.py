@@ -17,7 +17,7 @@ from dml.errors import UserError
 from dml.losses import PairLoss
 from dml.losses.memory import CrossBatchMemory
 from dml.retrieval.store import EmbeddingStore
-from dml.rng import rng_state, set_rng_state
+from dml.rng import rng_state, seed_of_step, set_rng_state
 
 
 class Learner(pl.LightningModule):
@@ -69,6 +69,7 @@ class Learner(pl.LightningModule):
         z_BD, label_B = self(batch["image"]), batch["label"]
         z_RD, label_R, self_index, weight = global_batch(z_BD, label_B, self.local)
         references = (z_RD, label_R) if self.memory is None else self.memory.references(z_RD, label_R)
+        self.loss.seed = seed_of_step(self.hparams["seed"], self.global_step)
         loss = self.loss(z_BD, label_B, *references, self_index) * weight
         mean = mean_over_processes(loss)
         self._stop_at_nan(mean, batch["index"])

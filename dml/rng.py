@@ -1,5 +1,6 @@
 """The state of a process's random numbers, to go on from in another process."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -7,7 +8,8 @@ from torch import Tensor
 def rng_state() -> dict[str, Tensor]:
     """torch's generators, of the CPU and of this process's GPU.
 
-    Only dropout and the like draw from them; batches and augmentation follow from (seed, epoch, step) alone.
+    Only dropout and the like draw from them; batches and augmentation follow from (seed, epoch, step) alone, and what
+    a mining draws from `seed_of_step`.
     """
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -20,3 +22,13 @@ def set_rng_state(state: dict[str, Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
+
+
+def seed_of_step(seed: int, step: int) -> int:
+    """The seed of one step's draws, 0 … 2⁶³ − 1: the same on every process and in a run that was resumed.
+
+    Args:
+        seed: the run's, ≥ 0.
+        step: of the optimiser, ≥ 0.
+    """
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]) >> 1

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import ConstantLR
 
 from dml.errors import UserError
 from dml.learner import Learner
-from dml.losses import MultiSimilarityLoss
+from dml.losses import DistanceWeightedMining, MarginLoss, MultiSimilarityLoss
 
 
 class Embedder(nn.Module):
@@ -60,3 +60,20 @@ def test_a_checkpoint_carries_the_configuration_with_its_interpolations():
     module.on_save_checkpoint(checkpoint)
     assert checkpoint["config"] == {"seed": 3, "twice": "${seed}"}
     assert dict(module.hparams) == {"seed": 3, "twice": 3}
+
+
+def test_draws_of_a_mining_follow_from_seed_and_step(monkeypatch):
+    module = learner()
+    module.loss = MarginLoss(mining=DistanceWeightedMining(2, max_distance=2.1))
+    monkeypatch.setattr(module, "log", lambda *args, **options: None)
+    image = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    batch = {"image": image, "label": torch.arange(40) % 8, "index": torch.arange(40)}
+
+    def loss_at(step: int) -> float:
+        module._trainer = SimpleNamespace(global_step=step)
+        return module.training_step(batch, 0)["loss"].item()
+
+    first = loss_at(3)
+    torch.manual_seed(1)  # dropout may have drawn anything meanwhile
+    assert loss_at(3) == first
+    assert loss_at(4) != first

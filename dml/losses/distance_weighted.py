@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dml.losses.distance import euclidean_distance
+from dml.losses.draws import uniform_rows
 from dml.losses.pair_loss import Pairs
 
 
@@ -14,7 +15,8 @@ class DistanceWeightedMining:
         p_in ∝ 1 / q(max(d_in, c)) for d_in < d_max, else 0;    q(d) ∝ d^(D−2) (1 − d²/4)^((D−3)/2)
 
     q is the density of distances between points strewn evenly on the sphere in D dimensions. All positives
-    are kept. Draws come from torch's global generator.
+    are kept. Draws follow from `pairs.seed` and the anchor's and the reference's positions, so that any share of the
+    anchors draws as all together would; without a seed, from one that torch's global generator draws.
     Source: Wu et al., ICCV 2017, Sampling Matters in Deep Embedding Learning, section 4.1.
 
     Deviations from the authors' code: the negatives of one anchor are distinct; where all are beyond d_max
@@ -41,10 +43,20 @@ class DistanceWeightedMining:
     @torch.no_grad()
     def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Pairs:
         # The k largest of log weight + Gumbel noise are k draws without replacement.
-        noise_QR = -torch.empty_like(similarity).exponential_().log()
+        noise_QR = -(-random_rows(pairs).log()).log()
         key_QR = (self.log_weights(similarity) + noise_QR).masked_fill(~pairs.negative, -torch.inf)
         draws_Q1 = pairs.positive.sum(dim=1, keepdim=True)
         ranked_QR = key_QR.sort(dim=1, descending=True).values
         smallest_Q1 = ranked_QR.gather(1, (draws_Q1 - 1).clamp_min(0))
         drawn_QR = (key_QR >= smallest_Q1) & (key_QR > -torch.inf) & (draws_Q1 > 0)
         return pairs._replace(negative=drawn_QR)
+
+
+def random_rows(pairs: Pairs) -> Float[Tensor, "Q R"]:
+    """A number between 0 and 1 for every entry of the matrix."""
+    rows, columns = pairs.positive.shape
+    seed = int(torch.randint(2**62, ())) if pairs.seed is None else pairs.seed
+    index_Q = (
+        torch.arange(rows, device=pairs.positive.device) if pairs.self_index is None else pairs.self_index
+    )
+    return uniform_rows(seed, index_Q, columns)

@@ -64,7 +64,8 @@ class CrossBatchMemory(nn.Module):
         self.seen += 1
         if self.seen <= self.start:
             return
-        z_BD, label_B = F.normalize(embeddings.detach().float())[-self.size :], labels[-self.size :]
+        kept_BD = F.normalize(embeddings.detach().to(self.embeddings.dtype))
+        z_BD, label_B = kept_BD[-self.size :], labels[-self.size :]
         slot_B = (self.stored + torch.arange(len(label_B), device=label_B.device)) % self.size
         self.embeddings[slot_B], self.labels[slot_B] = z_BD, label_B
         self.stored += len(label_B)

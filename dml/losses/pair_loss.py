@@ -17,11 +17,16 @@ class Pairs(NamedTuple):
         positive: (Q, R), true where anchor and reference share a class and are not the same image.
         negative: (Q, R), true where their classes differ.
         label: (Q,), the anchors' classes, for losses with parameters per class; None where unknown.
+        self_index: (Q,), the anchors' positions among the references, for a mining that draws at random; None where
+            there are none.
+        seed: of the draws of such a mining; None for fresh draws each time.
     """
 
     positive: Bool[Tensor, "Q R"]
     negative: Bool[Tensor, "Q R"]
     label: Int[Tensor, "Q"] | None = None
+    self_index: Int[Tensor, "Q"] | None = None
+    seed: int | None = None
 
 
 def label_pairs(
@@ -38,7 +43,7 @@ def label_pairs(
     negative_QR = ~same_QR
     if self_index is not None:
         same_QR = same_QR.scatter(1, self_index[:, None], False)
-    return Pairs(same_QR, negative_QR, labels)
+    return Pairs(same_QR, negative_QR, labels, self_index)
 
 
 def check_references(
@@ -70,9 +75,12 @@ class PairLoss(nn.Module):
 
     Attributes:
         chunk: anchors whose rows are in memory at a time, see `rows_in_chunks`; None for all.
+        seed: of a mining that draws at random, to be changed from step to step: the same on every process, it
+            lets each draw for its own anchors what one process would. None takes torch's random numbers.
     """
 
     chunk: int | None = None
+    seed: int | None = None
 
     def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
         """Loss of each anchor, (Q,), from its row of cosine similarities, (Q, R), and its pairs.
@@ -92,7 +100,8 @@ class PairLoss(nn.Module):
         """Loss of each anchor against the references; arguments as in `forward`, none of them optional."""
         with torch.autocast(embeddings.device.type, enabled=False):
             S_QR = cosine_similarity(embeddings, None if ref_embeddings is embeddings else ref_embeddings)
-            loss_Q = self.per_anchor(S_QR, label_pairs(labels, ref_labels, self_index))
+            pairs = label_pairs(labels, ref_labels, self_index)._replace(seed=self.seed)
+            loss_Q = self.per_anchor(S_QR, pairs)
             # A NaN compares false and survives no mining: without this term it would pass for a loss of 0.
             return loss_Q + 0 * S_QR.detach().sum(dim=1)
 

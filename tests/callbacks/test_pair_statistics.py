@@ -118,10 +118,12 @@ def fit(config):
 
 
 def test_statistics_are_logged_and_training_is_the_same_without_them(compose, tmp_path):
-    # A mining that draws at random would betray a callback that takes draws from training.
+    # A mining that draws at random must not take draws from what dropout draws from.
     loss = ("loss=general", "mining=distance_weighted", "weighting=power")
     with_them = fit(compose(*FAST, *loss, "callbacks.pair_statistics.every_n_steps=2", folder="with"))
+    drawn = torch.get_rng_state()
     without = fit(compose(*FAST, *loss, "callbacks.pair_statistics=null", folder="without"))
+    assert torch.equal(torch.get_rng_state(), drawn)
     for one, other in zip(with_them.parameters(), without.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
     (file,) = (tmp_path / "with").rglob("metrics.csv")

@@ -14,12 +14,16 @@ from worlds import in_world
 from dml.build import build_loss
 from dml.command import CONF
 from dml.distributed import gather, global_batch, mean_over_processes, sum_over_processes
-from dml.losses import MultiSimilarityLoss
+from dml.losses import DistanceWeightedMining, MarginLoss, MultiSimilarityLoss, PairLoss
 
-LOSSES = sorted(file.stem for file in (Path(CONF) / "loss").glob("*.yaml") if file.stem != "general")
-# Distance-weighted sampling draws at random, on each process its own draws: the same in distribution only.
-WITHOUT_DRAWS = {"margin": ["loss.mining=null"]}
+LOSSES = {file.stem: [f"loss={file.stem}"] for file in sorted((Path(CONF) / "loss").glob("*.yaml"))}
+LOSSES["general"] += ["mining=distance_weighted", "weighting=logistic"]
+LOSSES["margin in chunks"] = ["loss=margin", "loss.chunk=2"]
 IMAGES, CLASSES, DIM = 13, 4, 8
+MINED = {
+    "relative": MultiSimilarityLoss(2.0, 40.0, 0.5, 0.1),
+    "distance-weighted": MarginLoss(mining=DistanceWeightedMining(DIM)),
+}
 SHARES = {1: [13], 2: [9, 4], 3: [7, 1, 5]}
 
 
@@ -40,8 +44,7 @@ class Network(nn.Module):
 def network(name: str) -> Network:
     torch.manual_seed(0)
     with initialize_config_dir(CONF, version_base="1.3"):
-        exact = WITHOUT_DRAWS.get(name, [])
-        config = compose("train", [f"loss={name}", f"model.embedding_dim={DIM}", *exact])
+        config = compose("train", [f"model.embedding_dim={DIM}", *LOSSES[name]])
     return Network(build_loss(config.loss, CLASSES)).double()
 
 
@@ -63,6 +66,7 @@ def learn(name: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for step in range(20):
         image = torch.randn(IMAGES, 6, generator=generator, dtype=torch.float64)
+        module.loss.seed = step
         loss = model(own_share(image), own_share(label))
         optimizer.zero_grad()
         loss.backward()
@@ -72,7 +76,7 @@ def learn(name: str) -> dict[str, Any]:
     return found | {"weights": {key: value.clone() for key, value in module.state_dict().items()}}
 
 
-def a_process_without_pairs() -> dict[str, Any]:
+def a_process_without_pairs(loss: PairLoss) -> dict[str, Any]:
     """The last five images are of a class far from all others and all alike: none of their pairs is mined."""
     torch.manual_seed(2)
     near, far = torch.randn(8, DIM).abs(), -torch.ones(5, DIM)
@@ -80,9 +84,10 @@ def a_process_without_pairs() -> dict[str, Any]:
     label = torch.tensor([0, 1, 0, 1, 2, 2, 0, 1, 3, 3, 3, 3, 3])
     mine = own_share(z_ND).requires_grad_()
     *references, weight = global_batch(mine, own_share(label))
-    loss = MultiSimilarityLoss(2.0, 40.0, 0.5, 0.1)(mine, own_share(label), *references) * weight
-    (loss / dist.get_world_size()).backward()
-    return {"own": loss.detach(), "loss": mean_over_processes(loss), "gradient": gather(mine.grad)}
+    loss.seed = 0
+    value = loss(mine, own_share(label), *references) * weight
+    (value / dist.get_world_size()).backward()
+    return {"own": value.detach(), "loss": mean_over_processes(value), "gradient": gather(mine.grad)}
 
 
 def gathers() -> dict[str, Any]:
@@ -98,7 +103,7 @@ def gathers() -> dict[str, Any]:
 def everything(folder: Path) -> dict[str, Any]:
     dist.init_process_group("gloo")
     found = {name: learn(name) for name in LOSSES}
-    found |= {"without pairs": a_process_without_pairs(), "gathers": gathers()}
+    found |= {"gathers": gathers(), **{name: a_process_without_pairs(loss) for name, loss in MINED.items()}}
     dist.destroy_process_group()
     return found
 
@@ -117,7 +122,7 @@ def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> fl
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_gradient_and_weights_are_those_of_one_process(worlds, name, size):
     [one] = (found[name] for found in worlds[1])
-    assert one["loss"] > 0
+    assert one["loss"] != 0
     assert max(g.abs().max() for g in one["gradients"].values()) > 1e-3
     for found in worlds[size]:
         assert abs(found[name]["loss"] - one["loss"]) < 1e-9
@@ -126,14 +131,14 @@ def test_loss_gradient_and_weights_are_those_of_one_process(worlds, name, size):
 
 
 @pytest.mark.parametrize("size", [2, 3])
-def test_a_process_none_of_whose_pairs_is_mined_changes_nothing(worlds, size):
-    one = worlds[1][0]["without pairs"]
+@pytest.mark.parametrize("name", MINED)
+def test_a_process_none_of_whose_pairs_is_mined_changes_nothing(worlds, name, size):
+    one = worlds[1][0][name]
     assert one["loss"] > 0
-    if size == 3:
-        assert worlds[3][2]["without pairs"]["own"] == 0
+    assert worlds[size][-1][name]["own"] == 0
     for found in worlds[size]:
-        assert abs(found["without pairs"]["loss"] - one["loss"]) < 1e-9
-        assert (found["without pairs"]["gradient"] - one["gradient"]).abs().max() < 1e-9
+        assert abs(found[name]["loss"] - one["loss"]) < 1e-9
+        assert (found[name]["gradient"] - one["gradient"]).abs().max() < 1e-9
 
 
 def test_rows_come_in_the_order_of_ranks_and_none_is_padding(worlds):

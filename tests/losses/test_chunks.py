@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dml.losses import MultiSimilarityLoss
+from dml.losses import DistanceWeightedMining, MarginLoss, MultiSimilarityLoss
 from dml.losses.chunks import rows_in_chunks
 
 
@@ -20,6 +20,21 @@ def test_value_and_gradient_are_those_of_all_rows_at_once(chunk):
     (3 * other).backward()
     assert one > 0
     assert torch.allclose(one, other, rtol=1e-6, atol=0)
+    assert torch.allclose(whole.grad, parts.grad, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 12])
+def test_negatives_drawn_at_random_are_those_of_all_rows_at_once(chunk):
+    torch.manual_seed(0)
+    label = torch.randint(0, 4, (13,))
+    whole = torch.randn(13, 6, requires_grad=True)
+    parts = whole.detach().clone().requires_grad_()
+    loss, chunked = (MarginLoss(mining=DistanceWeightedMining(6, max_distance=1.9)) for _ in range(2))
+    loss.seed = chunked.seed = 3
+    chunked.chunk = chunk
+    loss(whole, label).backward()
+    chunked(parts, label).backward()
+    assert whole.grad.abs().max() > 1e-3
     assert torch.allclose(whole.grad, parts.grad, atol=1e-6)
 
 

@@ -61,6 +61,14 @@ def test_the_content_travels_in_the_state():
     assert copy.labels.tolist() == [4, 2, 3]
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_it_keeps_the_precision_of_the_network(dtype):
+    memory = CrossBatchMemory(size=3, start=0, embedding_dim=2).to(dtype)
+    memory.add(unit(0.0, 1.0).to(dtype), torch.tensor([0, 1]))
+    assert memory.embeddings.dtype == dtype
+    assert torch.allclose(memory.embeddings[:2].double(), unit(0.0, 1.0).double(), atol=0.01)
+
+
 def test_impossible_sizes_are_refused():
     with pytest.raises(UserError, match=r"memory\.size=0"):
         CrossBatchMemory(0, 0, 2)

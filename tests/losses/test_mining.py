@@ -57,10 +57,13 @@ def test_survivors_are_candidates(mining: Mining, name: str) -> None:
     assert mined.label is pairs.label
 
 
-def draws(similarity: Tensor, pairs: Pairs, mining: Mining, times: int) -> Tensor:
-    """How often each negative was drawn, as a fraction of the times."""
+def draws(similarity: Tensor, pairs: Pairs, mining: Mining, anchors: int) -> Tensor:
+    """How often each negative of a row was drawn, as a fraction of as many anchors, half of them with a seed."""
     torch.manual_seed(0)
-    return sum(mining(similarity, pairs).negative.double() for _ in range(times)) / times
+    rows_QR = similarity.expand(anchors // 2, -1)
+    alike = Pairs(pairs.positive.expand(anchors // 2, -1), pairs.negative.expand(anchors // 2, -1))
+    drawn = [mining(rows_QR, alike._replace(seed=seed)).negative for seed in (None, 1)]
+    return torch.cat(drawn).double().mean(dim=0, keepdim=True)
 
 
 def test_distance_weighted_draws_one_negative_a_positive() -> None:
@@ -85,6 +88,17 @@ def test_distance_weighted_in_512_dimensions() -> None:
     positive = torch.tensor([[True, False, False, False, False]])
     frequency = draws(1 - d**2 / 2, Pairs(positive, ~positive), DistanceWeightedMining(512), 20)
     assert frequency[0].tolist() == [0, 1, 0, 0, 0]
+
+
+def test_distance_weighted_draws_of_an_anchor_hang_on_its_place_and_the_seed_alone() -> None:
+    similarity, pairs = similarity_and_pairs(*random_batch(1, size=40, classes=8))
+    mining = DistanceWeightedMining(6, max_distance=2.1)
+    whole = mining(similarity, pairs._replace(seed=5)).negative
+    share = Pairs(*(field[25:] for field in pairs[:4]), seed=5)
+    assert torch.equal(mining(similarity[25:], share).negative, whole[25:])
+    assert not torch.equal(mining(similarity, pairs._replace(seed=6)).negative, whole)
+    unseeded = [mining(similarity, pairs).negative for _ in range(2)]
+    assert not torch.equal(*unseeded)
 
 
 def test_k_must_be_positive() -> None:
