@@ -95,3 +95,11 @@ def test_a_bad_value_names_its_key(compose):
 def test_a_dataset_brings_its_recipe_and_the_command_line_has_the_last_word(compose):
     assert compose("dataset=cars").model["_target_"].endswith("bninception_embedder")
     assert compose("dataset=cars", "model=convnet").model["_target_"].endswith("convnet_embedder")
+
+
+def test_a_loss_is_in_chunks_by_itself_where_its_batch_is_very_large(compose):
+    assert build_loss(compose().loss, 5).chunk == "auto"
+    assert build_loss(compose("loss.chunk=null").loss, 5).chunk is None
+    assert build_loss(compose("loss.chunk=1024").loss, 5).chunk == 1024
+    with pytest.raises(UserError, match=r"loss\.chunk=0 must be at least 1"):
+        build_loss(compose("loss.chunk=0").loss, 5)

@@ -72,4 +72,5 @@ class ProxyAnchorLoss(PairLoss):
         classes_C = torch.arange(len(self.proxies), device=labels.device)
         # A mean over the C proxies, of which the positive parts' own mean is over those present.
         rows = ProxyRows(self.alpha, self.delta, positive_weight=len(classes_C) / len(present))
+        rows.chunk = self.chunk
         return rows(self.proxies, classes_C, references, ref_labels)

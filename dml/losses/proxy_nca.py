@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dml.losses.pair_loss import PairLoss, Pairs
+from dml.losses.pair_loss import PairLoss, Pairs, check_references
 from dml.losses.reductions import log_sum_exp, masked_min, softplus
 
 
@@ -39,13 +39,19 @@ class ProxyNCALoss(PairLoss):
         own_Q = masked_min(logits_QC, pairs.positive).squeeze(1)
         return softplus(log_sum_exp(logits_QC, pairs.negative) - own_Q)
 
-    def rows(
+    def forward(
         self,
-        embeddings: Float[Tensor, "Q D"],
-        labels: Int[Tensor, "Q"],
-        ref_embeddings: Float[Tensor, "R D"],
-        ref_labels: Int[Tensor, "R"],
-        self_index: Int[Tensor, "Q"] | None = None,
-    ) -> Float[Tensor, "Q"]:
+        embeddings: Float[Tensor, "B D"],
+        labels: Int[Tensor, "B"],
+        ref_embeddings: Float[Tensor, "R D"] | None = None,
+        ref_labels: Int[Tensor, "R"] | None = None,
+        self_index: Int[Tensor, "B"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Mean loss over the anchors against the proxies.
+
+        Raises:
+            ValueError: as `PairLoss.forward`.
+        """
+        check_references(embeddings, labels, ref_embeddings, ref_labels)
         classes_C = torch.arange(len(self.proxies), device=labels.device)
-        return super().rows(embeddings, labels, self.proxies, classes_C)
+        return super().forward(embeddings, labels, self.proxies, classes_C)
