@@ -13,6 +13,7 @@ from dml.checkpoints import AtomicCheckpointIO
 from dml.data.datamodule import EmbeddingData
 from dml.errors import UserError
 from dml.learner import Learner
+from dml.losses.chunks import check_chunk
 from dml.losses.memory import CrossBatchMemory
 
 
@@ -69,9 +70,8 @@ def build_loss(config: DictConfig, num_classes: int) -> Any:
     every loss has, is set on it afterwards.
     """
     keys = without_lambda(resolved(config))
-    chunk = keys.pop("chunk", None)
-    if chunk is not None and chunk < 1:
-        raise UserError(f"loss.chunk={chunk} must be at least 1, or null for all anchors at once.")
+    chunk = keys.pop("chunk", "auto")
+    check_chunk(chunk)
     if keys.get("num_classes", num_classes) is None:
         keys["num_classes"] = num_classes
     built = build(OmegaConf.create(keys))

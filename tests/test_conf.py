@@ -116,3 +116,11 @@ def test_a_published_recipe_has_the_published_values(compose, name):
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     assert sorted(build(config.scheduler)(optimizer).milestones) == drops
     assert [config.loss[key] for key in ("alpha", "beta", "lambda", "epsilon")] == [2, 40, 0.5, 0.1]
+
+
+def test_a_loss_is_in_chunks_by_itself_where_its_batch_is_very_large(compose):
+    assert build_loss(compose().loss, 5).chunk == "auto"
+    assert build_loss(compose("loss.chunk=null").loss, 5).chunk is None
+    assert build_loss(compose("loss.chunk=1024").loss, 5).chunk == 1024
+    with pytest.raises(UserError, match=r"loss\.chunk=0 must be at least 1"):
+        build_loss(compose("loss.chunk=0").loss, 5)

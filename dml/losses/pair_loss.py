@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from dml.losses.chunks import rows_in_chunks
-from dml.losses.similarity import cosine_similarity
+from dml.losses.chunks import Chunk, anchors_at_a_time, mean_in_chunks
+from dml.losses.similarity import cosine_similarity, widened
 
 
 class Pairs(NamedTuple):
@@ -74,12 +74,13 @@ class PairLoss(nn.Module):
     All arithmetic is in float32 (float64 stays float64), outside autocast.
 
     Attributes:
-        chunk: anchors whose rows are in memory at a time, see `rows_in_chunks`; None for all.
+        chunk: anchors whose similarities are in memory at a time; "auto" for all in an ordinary batch and a bounded
+            number in a very large one, None for all. Value and gradient do not depend on it.
         seed: of a mining that draws at random, to be changed from step to step: the same on every process, it
             lets each draw for its own anchors what one process would. None takes torch's random numbers.
     """
 
-    chunk: int | None = None
+    chunk: Chunk = "auto"
     seed: int | None = None
 
     def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
@@ -91,19 +92,16 @@ class PairLoss(nn.Module):
 
     def rows(
         self,
-        embeddings: Float[Tensor, "Q D"],
+        similarity: Float[Tensor, "Q R"],
         labels: Int[Tensor, "Q"],
-        ref_embeddings: Float[Tensor, "R D"],
         ref_labels: Int[Tensor, "R"],
-        self_index: Int[Tensor, "Q"] | None = None,
+        self_index: Int[Tensor, "Q"] | None,
     ) -> Float[Tensor, "Q"]:
-        """Loss of each anchor against the references; arguments as in `forward`, none of them optional."""
-        with torch.autocast(embeddings.device.type, enabled=False):
-            S_QR = cosine_similarity(embeddings, None if ref_embeddings is embeddings else ref_embeddings)
-            pairs = label_pairs(labels, ref_labels, self_index)._replace(seed=self.seed)
-            loss_Q = self.per_anchor(S_QR, pairs)
-            # A NaN compares false and survives no mining: without this term it would pass for a loss of 0.
-            return loss_Q + 0 * S_QR.detach().sum(dim=1)
+        """Loss of each anchor from its similarities with the references; arguments as in `forward`."""
+        pairs = label_pairs(labels, ref_labels, self_index)._replace(seed=self.seed)
+        loss_Q = self.per_anchor(similarity, pairs)
+        # A NaN compares false and survives no mining: without this term it would pass for a loss of 0.
+        return loss_Q + 0 * similarity.detach().sum(dim=1)
 
     def forward(
         self,
@@ -127,7 +125,18 @@ class PairLoss(nn.Module):
         Raises:
             ValueError: the batch is empty, or only one of `ref_embeddings` and `ref_labels` is given.
         """
-        references = check_references(embeddings, labels, ref_embeddings, ref_labels)
+        references, label_R = check_references(embeddings, labels, ref_embeddings, ref_labels)
         if ref_embeddings is None:
             self_index = torch.arange(len(labels), device=labels.device)
-        return rows_in_chunks(self.rows, self.chunk, embeddings, labels, *references, self_index).mean()
+        with torch.autocast(embeddings.device.type, enabled=False):
+            z_QD, z_RD = widened(embeddings, None if references is embeddings else references)
+            count = anchors_at_a_time(self.chunk, len(z_QD), len(label_R), z_QD.itemsize)
+            if count == len(z_QD):
+                return self.rows(cosine_similarity(z_QD, z_RD), labels, label_R, self_index).mean()
+
+            def rows(similarity: Tensor, part: slice) -> Tensor:
+                own = None if self_index is None else self_index[part]
+                return self.rows(similarity, labels[part], label_R, own)
+
+            parameters = [p for p in self.parameters() if p.requires_grad]
+            return mean_in_chunks(rows, count, z_QD, z_RD, parameters)

@@ -67,4 +67,5 @@ class ProxyAnchorLoss(ProxyLoss):
         classes_C, present = self.proxy_labels(ref_labels), torch.unique(ref_labels)
         # A mean over the C proxies, of which the positive parts' own mean is over those present.
         rows = ProxyRows(self.alpha, self.delta, positive_weight=len(classes_C) / len(present))
+        rows.chunk = self.chunk
         return rows(self.proxies, classes_C, references, ref_labels)

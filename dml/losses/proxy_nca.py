@@ -3,7 +3,7 @@
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dml.losses.pair_loss import Pairs
+from dml.losses.pair_loss import Pairs, check_references
 from dml.losses.proxies import ProxyLoss
 from dml.losses.reductions import log_sum_exp, masked_min, softplus
 
@@ -39,17 +39,18 @@ class ProxyNCALoss(ProxyLoss):
         own_Q = masked_min(logits_QC, pairs.positive).squeeze(1)
         return softplus(log_sum_exp(logits_QC, pairs.negative) - own_Q)
 
-    def rows(
+    def forward(
         self,
-        embeddings: Float[Tensor, "Q D"],
-        labels: Int[Tensor, "Q"],
-        ref_embeddings: Float[Tensor, "R D"],
-        ref_labels: Int[Tensor, "R"],
-        self_index: Int[Tensor, "Q"] | None = None,
-    ) -> Float[Tensor, "Q"]:
-        """As `PairLoss.rows`, against the proxies.
+        embeddings: Float[Tensor, "B D"],
+        labels: Int[Tensor, "B"],
+        ref_embeddings: Float[Tensor, "R D"] | None = None,
+        ref_labels: Int[Tensor, "R"] | None = None,
+        self_index: Int[Tensor, "B"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Mean loss over the anchors against the proxies.
 
         Raises:
-            ValueError: a label is not below the number of classes.
+            ValueError: as `PairLoss.forward`, or a label is not below the number of classes.
         """
-        return super().rows(embeddings, labels, self.proxies, self.proxy_labels(labels))
+        check_references(embeddings, labels, ref_embeddings, ref_labels)
+        return super().forward(embeddings, labels, self.proxies, self.proxy_labels(labels))

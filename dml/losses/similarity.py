@@ -48,6 +48,15 @@ class _CosineSimilarity(torch.autograd.Function):
         return grad_x, grad_r
 
 
+def widened(
+    x: Float[Tensor, "Q D"], references: Float[Tensor, "R D"] | None
+) -> tuple[Float[Tensor, "Q D"], Float[Tensor, "R D"] | None]:
+    """Both in float32, or in float64 where either came so."""
+    wide = x.dtype if references is None else torch.promote_types(x.dtype, references.dtype)
+    wide = wide if wide == torch.float64 else torch.float32
+    return x.to(wide), None if references is None else references.to(wide)
+
+
 def cosine_similarity(
     x: Float[Tensor, "Q D"], references: Float[Tensor, "R D"] | None = None
 ) -> Float[Tensor, "Q R"]:
@@ -55,6 +64,4 @@ def cosine_similarity(
 
     In float32, or float64 where either came so; a zero vector has similarity 0 with all.
     """
-    wide = x.dtype if references is None else torch.promote_types(x.dtype, references.dtype)
-    wide = wide if wide == torch.float64 else torch.float32
-    return _CosineSimilarity.apply(x.to(wide), None if references is None else references.to(wide))
+    return _CosineSimilarity.apply(*widened(x, references))

@@ -1,67 +1,21 @@
 """What every loss promises, on batches that hypothesis makes up."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loss_cases import batches, similarity_and_pairs, value_and_gradient
+from loss_factories import DIM, FACTORIES, make
 from torch import Tensor
 
 import dml.losses
-from dml.losses import (
-    BatchHardTripletLoss,
-    BinomialDevianceLoss,
-    CircleLoss,
-    ContrastiveLoss,
-    GeneralWeightingLoss,
-    LiftedStructureLoss,
-    MarginLoss,
-    MultiSimilarityLoss,
-    NPairLoss,
-    PairLoss,
-    ProxyAnchorLoss,
-    ProxyNCALoss,
-    RankedListLoss,
-    SemiHardTripletLoss,
-    SupervisedContrastiveLoss,
-    TripletLoss,
-    WeightedPairLoss,
-)
-from dml.losses.mining import RelativeMining
-from dml.losses.weighting import MultiSimilarityWeighting
+from dml.losses import PairLoss
 
-CLASSES, DIM = 4, 5
-FACTORIES: dict[str, Callable[[], PairLoss]] = {
-    "contrastive": lambda: ContrastiveLoss(0.2),
-    "triplet": lambda: TripletLoss(0.3),
-    "triplet_semi_hard": lambda: SemiHardTripletLoss(0.3),
-    "triplet_batch_hard": lambda: BatchHardTripletLoss(0.3),
-    "lifted_structure": lambda: LiftedStructureLoss(-1.5),
-    "binomial_deviance": lambda: BinomialDevianceLoss(),
-    "n_pair": lambda: NPairLoss(),
-    "margin": lambda: MarginLoss(num_classes=20, nu=0.1),
-    "ranked_list": lambda: RankedListLoss(),
-    "circle": lambda: CircleLoss(),
-    "supervised_contrastive": lambda: SupervisedContrastiveLoss(),
-    "multi_similarity": lambda: MultiSimilarityLoss(2.0, 40.0, 0.5, 0.1),
-    "multi_similarity_unmined": lambda: MultiSimilarityLoss(2.0, 40.0, 0.5, None),
-    "general": lambda: GeneralWeightingLoss(RelativeMining(), MultiSimilarityWeighting()),
-    "general_euclidean": lambda: GeneralWeightingLoss(RelativeMining(), MultiSimilarityWeighting(), True),
-    "from_weights": lambda: WeightedPairLoss(torch.ones_like, torch.exp),
-    "proxy_nca": lambda: ProxyNCALoss(20, DIM),
-    "proxy_anchor": lambda: ProxyAnchorLoss(20, DIM),
-}
+CLASSES = 4
 ANCHORED_AT_IMAGES = [name for name in FACTORIES if name != "proxy_anchor"]
 
 every_loss = pytest.mark.parametrize("name", FACTORIES)
 fast = settings(max_examples=10, deadline=None, derandomize=True)
-
-
-def make(name: str) -> PairLoss:
-    torch.manual_seed(0)
-    return FACTORIES[name]().double()
 
 
 @st.composite
