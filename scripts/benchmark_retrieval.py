@@ -35,7 +35,7 @@ def clustered(images: int, classes: int, dim: int, spread: float) -> tuple[Tenso
 
 def bare_product(z_ND: Tensor) -> None:
     """All similarities, computed in blocks of rows and thrown away."""
-    S_BN = torch.empty(PRODUCT_ROWS, len(z_ND))
+    S_BN = z_ND.new_empty(PRODUCT_ROWS, len(z_ND))
     for block_BD in z_ND.split(PRODUCT_ROWS):
         torch.mm(block_BD, z_ND.T, out=S_BN[: len(block_BD)])
 
