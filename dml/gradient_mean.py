@@ -1,8 +1,8 @@
 """The mean of a gradient over processes, added up in the order of ranks.
 
 DDP lays out its gradients anew after a run's first step, and gloo adds in an order that hangs on a number's place in
-the layout. A run that goes on has one more first step than a run that never stopped, so on three processes or more (on two,
-a + b is b + a) their last bits would differ. In the order of ranks the place does not matter.
+the layout. A run that goes on has one more first step than a run that never stopped, so on three processes or more
+their last bits would differ (on two, a + b is b + a). In the order of ranks the place does not matter.
 """
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from dml.distributed import world_size
 
 
-def add_in_order_of_ranks(model: nn.Module) -> None:
+def add_in_order_of_ranks(model: nn.Module | None) -> None:
     """Have DDP take its means on the CPU with `mean_in_order_of_ranks`; to be called before the first backward.
 
     Anything but DDP over several CPU processes is left as it is. On GPUs a run is not the same to the last bit anyway.
