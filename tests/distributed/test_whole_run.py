@@ -67,9 +67,9 @@ def run_with_memory(folder: Path) -> dict[str, Any]:
     return {"state": learner.state_dict(), "losses": losses(folder)}
 
 
-def with_gallery() -> Split:
+def with_gallery(canvas: int) -> Split:
     """The digits parted like In-Shop: 299 queries, an uneven number, search the other 597 test images."""
-    split = digits.load()
+    split = digits.load(canvas=canvas)
     query, gallery = (part(split.query, np.arange(896) % 3 == 0), part(split.query, np.arange(896) % 3 != 0))
     return Split(split.classes, split.train, query, gallery)
 
