@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from dml.data.datamodule import data_of
 from dml.distributed import gather_objects, global_batch, mean_over_processes, rank, share_buffers
 from dml.errors import UserError
+from dml.gradient_mean import add_in_order_of_ranks
 from dml.losses import PairLoss
 from dml.losses.memory import CrossBatchMemory
 from dml.retrieval.store import EmbeddingStore
@@ -108,6 +109,7 @@ class Learner(pl.LightningModule):
     def on_train_start(self) -> None:
         if rank() < len(self.rng_states):
             set_rng_state(self.rng_states[rank()])
+        add_in_order_of_ranks(self.trainer.strategy.model)
 
     def configure_optimizers(self) -> Any:
         head = [p for name, p in self.embedder.named_parameters() if name.startswith("head.")]
