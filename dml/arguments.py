@@ -2,11 +2,9 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
+from pkgutil import resolve_name
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
-
-from hydra.errors import HydraException
-from hydra.utils import get_object
 
 from dml.errors import UserError
 
@@ -49,8 +47,10 @@ def number_arguments(target: Any) -> Iterator[tuple[str, list[type]]]:
 
 
 def signature(target: Any) -> Mapping[str, inspect.Parameter]:
-    """The target's parameters; none where it cannot be found or does not tell."""
+    """The target's parameters; none where it is no target, cannot be found or does not tell."""
+    if not isinstance(target, str):
+        return {}
     try:
-        return inspect.signature(get_object(target)).parameters
-    except (HydraException, ImportError, AttributeError, TypeError, ValueError):
+        return inspect.signature(resolve_name(target)).parameters
+    except (ImportError, AttributeError, TypeError, ValueError):
         return {}  # whoever builds it says what is wrong
