@@ -63,6 +63,7 @@ def check_keys(config: DictConfig) -> None:
     train = OmegaConf.load(Path(CONF) / "train.yaml")
     assert isinstance(train, DictConfig)
     known = {*train, *(group for entry in train.defaults if isinstance(entry, DictConfig) for group in entry)}
+    known -= {"defaults", "hydra"}
     places = (("", config, known), ("lr_factors.", config.lr_factors, set(train.lr_factors)))
     for path, node, names in places:
         for key in node:
