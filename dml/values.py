@@ -53,9 +53,9 @@ def check_values(config: DictConfig) -> None:
             "docs/datasets.md says how to get them and where they go."
         )
 
-    groups = [key for key in config if isinstance(config[key], DictConfig)]
-    for key in sorted(groups, key="data".__eq__):  # data repeats the dataset, whose keys a person knows
-        check_numbers(resolved(config[key]), str(key))
+    groups = [str(key) for key in config if isinstance(config[key], DictConfig)]
+    for group in sorted(groups, key="data".__eq__):  # data repeats the dataset, whose keys a person knows
+        check_numbers(resolved(config[group]), group)
 
 
 def check_keys(config: DictConfig) -> None:
@@ -66,7 +66,7 @@ def check_keys(config: DictConfig) -> None:
     known -= {"defaults", "hydra"}
     places = (("", config, known), ("lr_factors.", config.lr_factors, set(train.lr_factors)))
     for path, node, names in places:
-        for key in node:
+        for key in map(str, node):
             if key not in names:
                 raise UserError(f"{path}{key} is read by nothing; there are {', '.join(sorted(names))}.")
 
