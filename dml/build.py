@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from dml.arguments import RENAMED, check_numbers
 from dml.checkpoints import AtomicCheckpointIO
 from dml.data.datamodule import EmbeddingData
 from dml.errors import UserError
@@ -35,7 +36,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 def without_lambda(node: Any) -> Any:
     """The containers with each key `lambda`, a word that Python keeps to itself, called `lam`."""
     if isinstance(node, dict):
-        return {("lam" if key == "lambda" else key): without_lambda(value) for key, value in node.items()}
+        return {RENAMED.get(key, key): without_lambda(value) for key, value in node.items()}
     return [without_lambda(value) for value in node] if isinstance(node, list) else node
 
 
@@ -69,7 +70,9 @@ def build_loss(config: DictConfig, num_classes: int) -> Any:
     A loss with parameters per class has a key `num_classes`; null there means the training classes. `chunk`, which
     every loss has, is set on it afterwards.
     """
-    keys = without_lambda(resolved(config))
+    plain = resolved(config)
+    check_numbers(plain, "loss")
+    keys = without_lambda(plain)
     chunk = keys.pop("chunk", "auto")
     check_chunk(chunk)
     if keys.get("num_classes", num_classes) is None:

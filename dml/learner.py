@@ -120,8 +120,11 @@ class Learner(pl.LightningModule):
             "loss": list(self.loss.parameters()),
         }
         # The optimiser carries the base rate; Adam and its kin take it from `lr` unless a group names its own.
-        optimizer = self.make_optimizer([{"params": p, "name": name} for name, p in groups.items() if p])
-        for group in optimizer.param_groups:
-            group["lr"] *= self.lr_factors[group["name"]]
-        scheduler = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
+        try:
+            optimizer = self.make_optimizer([{"params": p, "name": name} for name, p in groups.items() if p])
+            for group in optimizer.param_groups:
+                group["lr"] *= self.lr_factors[group["name"]]
+            scheduler = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
+        except (TypeError, ValueError) as error:  # a value or a key that they refuse
+            raise UserError(f"optimizer or scheduler: {error}") from error
         return {"optimizer": optimizer, "lr_scheduler": scheduler}

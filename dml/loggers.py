@@ -4,8 +4,10 @@ import csv
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
+from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
@@ -80,10 +82,19 @@ def keep_metrics(folder: Path, before: int) -> None:
 
 
 def has_wandb_account() -> bool:
-    """Whether Weights & Biases would find a key: in the environment or from `wandb login`."""
+    """Whether Weights & Biases would find a key: in the environment, or in the netrc file of `wandb login`."""
     import wandb
 
-    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = str(urlsplit(wandb.setup().settings.base_url).hostname)
+    for file in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
+        if file and (path := Path(file).expanduser()).is_file():
+            try:
+                return netrc(path).authenticators(host) is not None
+            except NetrcParseError:
+                return False
+    return False
 
 
 def wandb_logger(
@@ -121,8 +132,9 @@ def wandb_logger(
         name=name,
         group=group,
         tags=list(tags),
-        offline=offline,
         log_model=log_model,
+        # Lightning's own `offline` sets a variable, which wandb, once set up, no longer reads.
+        mode="offline" if offline else None,
     )
 
 

@@ -1,5 +1,6 @@
 """Stopping when asked to, between two steps and on every process at the same one."""
 
+import logging
 import signal
 import threading
 from types import FrameType
@@ -7,12 +8,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from dml.distributed import world_size
+from dml.distributed import is_first_process, world_size
 
 CODE_OF_SIGTERM = 143
+
+log = logging.getLogger(__name__)  # of Lightning's own loggers only warnings are shown
 
 
 class StopRequests:
@@ -42,9 +44,8 @@ class StopRequests:
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
-        rank_zero_info(
-            f"{signal.Signals(number).name}: stopping after this step and a validation that is due."
-        )
+        if is_first_process():
+            log.info(f"{signal.Signals(number).name}: stopping after this step and a validation that is due.")
 
     def agreed(self, device: torch.device) -> BaseException | None:
         """What to stop with if any process was asked to; every process must call, after the same step."""

@@ -1,7 +1,12 @@
 """Values from the command line that would otherwise fail deep inside a library, looked at before anything is built."""
 
+from pathlib import Path
+
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from dml.arguments import check_numbers
+from dml.build import resolved
+from dml.command import CONF
 from dml.errors import UserError
 
 # The least that each may be; null is left to whoever reads it.
@@ -15,19 +20,27 @@ WHOLE = {
     "trainer.max_steps": 1,
     "trainer.val_check_interval": 1,
 }
-NUMBERS = ("optimizer.lr", "optimizer.weight_decay", "dataset.test_share")
+NUMBERS = (  # none below 0
+    "optimizer.lr",
+    "optimizer.weight_decay",
+    "dataset.test_share",
+    "lr_factors.backbone",
+    "lr_factors.head",
+    "lr_factors.loss",
+)
 
 
 def check_values(config: DictConfig) -> None:
-    """Raise UserError that names a key whose value cannot be meant."""
+    """Raise UserError that names a key that nothing reads, or one whose value cannot be meant."""
+    check_keys(config)
     for key, least in WHOLE.items():
         value = OmegaConf.select(config, key)
         if value is not None and not _is_whole(value, least):
             raise UserError(f"{key}={value} must be a whole number, at least {least}.")
     for key in NUMBERS:
         value = OmegaConf.select(config, key)
-        if value is not None and not isinstance(value, int | float):
-            raise UserError(f"{key}={value} must be a number.")
+        if value is not None and not (_is_number(value) and value >= 0):
+            raise UserError(f"{key}={value} must be a number, at least 0.")
     ks = config.dataset.recall_at
     if not isinstance(ks, ListConfig) or not ks or not all(_is_whole(k, 1) for k in ks):
         raise UserError(
@@ -40,6 +53,27 @@ def check_values(config: DictConfig) -> None:
             "docs/datasets.md says how to get them and where they go."
         )
 
+    groups = [str(key) for key in config if isinstance(config[key], DictConfig)]
+    for group in sorted(groups, key="data".__eq__):  # data repeats the dataset, whose keys a person knows
+        check_numbers(resolved(config[group]), group)
+
+
+def check_keys(config: DictConfig) -> None:
+    """Raise UserError for a key that `conf/train.yaml` does not know: Hydra takes any that a file or a + brings."""
+    train = OmegaConf.load(Path(CONF) / "train.yaml")
+    assert isinstance(train, DictConfig)
+    known = {*train, *(group for entry in train.defaults if isinstance(entry, DictConfig) for group in entry)}
+    known -= {"defaults", "hydra"}
+    places = (("", config, known), ("lr_factors.", config.lr_factors, set(train.lr_factors)))
+    for path, node, names in places:
+        for key in map(str, node):
+            if key not in names:
+                raise UserError(f"{path}{key} is read by nothing; there are {', '.join(sorted(names))}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
 
 def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and value >= least
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -23,8 +23,10 @@ Hearing = Mapping[str, Mapping[Kind, Listening]]
 def weights(config: DictConfig) -> dict[str, dict[Kind, Listening]]:
     """Curves and table of each loss, printed and written; returns what each listens to."""
     # Only here: it brings the whole of training along.
-    from dml.build import build
+    from dml.arguments import check_numbers
+    from dml.build import build, resolved
 
+    check_numbers(resolved(config.row), "row")
     losses = build_losses(config)
     row = build(config.row)
     curves = {name: weight_curves(loss, row) for name, loss in losses.items()}
@@ -51,7 +53,7 @@ def build_losses(config: DictConfig) -> dict[str, PairLoss]:
     if config.losses is None:
         return {config.name: build_loss(config.loss, config.num_classes)}
     losses = {}
-    for name in config.losses:
+    for name in [config.losses] if isinstance(config.losses, str) else config.losses:
         file = Path(CONF) / "loss" / f"{name}.yaml"
         if not file.is_file():
             known = ", ".join(sorted(other.stem for other in file.parent.glob("*.yaml")))

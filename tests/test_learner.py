@@ -77,3 +77,10 @@ def test_draws_of_a_mining_follow_from_seed_and_step(monkeypatch):
     torch.manual_seed(1)  # dropout may have drawn anything meanwhile
     assert loss_at(3) == first
     assert loss_at(4) != first
+
+
+def test_what_the_optimiser_refuses_is_one_sentence():
+    broken = learner()
+    broken.make_optimizer = lambda groups: torch.optim.SGD(groups, lr=0.1, momentum=-1)
+    with pytest.raises(UserError, match=r"^optimizer or scheduler: .*momentum"):
+        broken.configure_optimizers()

@@ -104,11 +104,13 @@ def unbroken(tmp_path_factory) -> tuple[Any, ...]:
         ("dies", 8, 7),
     ],
 )
-def test_a_stopped_run_ends_like_an_unbroken_one(compose, tmp_path, unbroken, how, step, saved):
+def test_a_stopped_run_ends_like_an_unbroken_one(compose, tmp_path, unbroken, caplog, how, step, saved):
     config = compose(*RUN, "callbacks.last_checkpoint.every_n_train_steps=1")
     config.callbacks.progress = {"_target_": f"{__name__}.Strike", "step": step, "how": how}
-    with pytest.raises((SystemExit, Dead)):
+    with caplog.at_level("INFO", "dml"), pytest.raises((SystemExit, Dead)):
         train(config)
+    if how != "dies":
+        assert any("resume=auto" in said.message for said in caplog.records if said.name.startswith("dml."))
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] == saved
 

@@ -103,9 +103,15 @@ def test_another_architecture_cannot_go_on_from_a_checkpoint(compose, tmp_path):
         train(compose("debug=fast", "model.embedding_dim=16", f"ckpt_path={path}", folder="b"))
 
 
-def test_wandb_runs_offline_without_an_account(compose, tmp_path):
+def test_wandb_runs_offline_without_an_account(compose, tmp_path, monkeypatch):
     import wandb
 
+    # As on a machine that never heard of an account, and in a process that has not read its settings yet.
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    wandb.teardown()
     train(compose(*FAST, "logger=wandb"))
     summary, config = dict(wandb.run.summary), dict(wandb.run.config)
     wandb.finish()

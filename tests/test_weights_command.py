@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from dml.command import CONF
 from dml.errors import UserError
@@ -23,7 +24,7 @@ from dml.losses.mining import AllMining, RelativeMining
 from dml.losses.weighting import ConstantWeighting
 from dml.weight_curves import Row, weight_curves
 from dml.weight_probe import listening, share_changed
-from dml.weights import weights
+from dml.weights import build_losses, weights
 
 
 def hears(loss: PairLoss, kind: str = "negative") -> str:
@@ -135,6 +136,17 @@ def test_an_override_reaches_the_loss(compose):
 def test_an_unknown_loss_is_named_with_those_there_are(compose):
     with pytest.raises(UserError, match="there is no loss lifted; there are binomial_deviance"):
         weights(composed(compose, "losses=[lifted]"))
+
+
+def test_one_name_is_a_list_of_one():
+    config = OmegaConf.create({"losses": "contrastive", "num_classes": 2, "loss": None})
+    assert list(build_losses(config)) == ["contrastive"]
+
+
+@pytest.mark.parametrize("key", ["row.positives", "loss.lambda"])
+def test_a_word_where_a_number_belongs_is_one_sentence(compose, key):
+    with pytest.raises(UserError, match=rf"^{key}=few must be a (whole )?number"):
+        weights(composed(compose, f"{key}=few"))
 
 
 def test_the_module_does_not_bring_the_trainer_along():

@@ -1,17 +1,19 @@
 """A checkpoint to resume from, wherever and however a run stops."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from lightning_utilities.core.rank_zero import rank_zero_info
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import RunningStage
 
 from dml.checkpoints import LAST, PREVIOUS
 from dml.distributed import world_size
 from dml.stopping import StopRequests
+
+log = logging.getLogger(__name__)
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -69,10 +71,11 @@ class LastCheckpoint(ModelCheckpoint):
 
     def _stop(self, trainer: pl.Trainer) -> None:
         if self.stopping is not None:
-            rank_zero_info(
-                f"Stopped at step {trainer.global_step}. The same command with resume=auto and the same "
-                f"run folder, or with ckpt_path='{self.path}', goes on."
-            )
+            if trainer.is_global_zero:
+                log.info(
+                    f"Stopped at step {trainer.global_step}. The same command with resume=auto and the same "
+                    f"run folder, or with ckpt_path='{self.path}', goes on."
+                )
             raise self.stopping
 
     def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
