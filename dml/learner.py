@@ -86,7 +86,7 @@ class Learner(pl.LightningModule):
         shown = ", ".join(names[i] for i in index_B[:3].tolist())
         raise UserError(
             f"The loss is {loss.item()} at step {self.global_step}, on the batch of {shown}, …: lower optimizer.lr "
-            "or look at these images; the checkpoints written before this step are untouched."
+            "or look at these images; any checkpoint written before this step is untouched."
         )
 
     def on_validation_epoch_start(self) -> None:

@@ -15,7 +15,9 @@ class TripletLoss(PairLoss):
         ℓ_i = mean over the active triplets (p, n) of S_in − S_ip + λ;    active: S_in − S_ip + λ > 0
 
     Source: Weinberger and Saul, JMLR 2009; the mean over active triplets as Hermans et al., arXiv 1703.07737
-    (batch all); similarities as Wang et al., CVPR 2019, section 3.
+    (batch all ≠ 0); similarities as Wang et al., CVPR 2019, section 3. With `average="all"` the inactive triplets
+    count as zeros: a pair's weight then is the number of active triplets it is in, up to a constant, as in the
+    comparison of Wang et al.; how many others are active does not matter to it.
 
     The loss is linear in each active triplet, so it is Σ c_ij S_ij up to sign and constant, c_ij counting the
     active triplets that the pair is in: sorted rows give the counts and no triplet is ever written out.
@@ -25,21 +27,27 @@ class TripletLoss(PairLoss):
 
     Args:
         lam: λ > 0, margin in similarity.
+        average: "active" or "all", over which of an anchor's triplets.
     """
 
     semi_hard = False
 
-    def __init__(self, lam: float = 0.1) -> None:
+    def __init__(self, lam: float = 0.1, average: str = "active") -> None:
         super().__init__()
         if lam <= 0:
             raise ValueError(f"loss.lambda must be positive, not {lam}.")
-        self.lam = lam
+        if average not in ("active", "all"):
+            raise ValueError(f"loss.average must be active or all, not {average}.")
+        self.lam, self.average = lam, average
 
     def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
         count_QR = triplet_counts(similarity, pairs, self.lam, self.semi_hard)
         active_Q = masked_sum(count_QR, pairs.positive)
         signed_QR = torch.where(pairs.positive, -count_QR, count_QR)
-        return ((signed_QR * similarity).sum(dim=1) + self.lam * active_Q) / active_Q.clamp_min(1)
+        triplets_Q = (
+            pairs.positive.sum(dim=1) * pairs.negative.sum(dim=1) if self.average == "all" else active_Q
+        )
+        return ((signed_QR * similarity).sum(dim=1) + self.lam * active_Q) / triplets_Q.clamp_min(1)
 
 
 class SemiHardTripletLoss(TripletLoss):
@@ -52,7 +60,7 @@ class SemiHardTripletLoss(TripletLoss):
     Deviations: all semi-hard negatives of a positive, where the authors take one; further as `TripletLoss`.
 
     Args:
-        lam: λ > 0, margin in similarity.
+        lam, average: as in `TripletLoss`.
     """
 
     semi_hard = True

@@ -30,6 +30,7 @@ DIM = 5
 FACTORIES: dict[str, Callable[[], PairLoss]] = {
     "contrastive": lambda: ContrastiveLoss(0.2),
     "triplet": lambda: TripletLoss(0.3),
+    "triplet_all": lambda: TripletLoss(0.3, average="all"),
     "triplet_semi_hard": lambda: SemiHardTripletLoss(0.3),
     "triplet_batch_hard": lambda: BatchHardTripletLoss(0.3),
     "lifted_structure": lambda: LiftedStructureLoss(-1.5),

@@ -19,6 +19,10 @@ def all_row(S: Tensor, positives: list[int], negatives: list[int]) -> Tensor:
     return mean([term for term in terms if term > 0], S)
 
 
+def zeros_included_row(S: Tensor, positives: list[int], negatives: list[int]) -> Tensor:
+    return mean([(S[n] - S[p] + LAM).relu() for p in positives for n in negatives], S)
+
+
 def semi_hard_row(S: Tensor, positives: list[int], negatives: list[int]) -> Tensor:
     return mean([S[n] - S[p] + LAM for p in positives for n in negatives if S[p] - LAM < S[n] < S[p]], S)
 
@@ -33,6 +37,7 @@ def hard_row(S: Tensor, positives: list[int], negatives: list[int]) -> Tensor:
     ("loss", "row"),
     [
         (TripletLoss(LAM), all_row),
+        (TripletLoss(LAM, average="all"), zeros_included_row),
         (SemiHardTripletLoss(LAM), semi_hard_row),
         (BatchHardTripletLoss(LAM), hard_row),
     ],
@@ -115,6 +120,13 @@ def test_yaml() -> None:
         loss = from_yaml(f"loss/triplet{suffix}")
         assert type(loss) is kind
         assert loss.lam == 0.1
+    assert from_yaml("loss/triplet").average == "active"
+    assert from_yaml("loss/triplet_all").average == "all"
+
+
+def test_an_average_is_over_active_triplets_or_all() -> None:
+    with pytest.raises(ValueError, match=r"loss\.average must be active or all, not some"):
+        TripletLoss(average="some")
 
 
 def test_margin_must_be_positive() -> None:
