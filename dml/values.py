@@ -33,12 +33,17 @@ def check_values(config: DictConfig) -> None:
         raise UserError(
             f"dataset.recall_at={ks} must be a list of whole numbers, each at least 1, such as [1,10]."
         )
-    # What reads images from files has a root to be told.
-    if OmegaConf.select(config, "dataset.split.root", default="none is needed") is None:
+    chosen = OmegaConf.select(config, "dataset.test_classes")
+    if chosen is not None and not isinstance(chosen, ListConfig):
+        raise UserError(f"dataset.test_classes={chosen} must be a list, such as [{chosen}].")
+    # What reads images from files has a root to be told; an empty one is a shell's variable that is not set.
+    if OmegaConf.select(config, "dataset.split.root", default="none is needed") in (None, ""):
         raise UserError(
             f"dataset.root is not set: give the folder that holds the images of dataset={config.dataset.name}; "
             "docs/datasets.md says how to get them and where they go."
         )
+    if not config.data.cache_dir:
+        raise UserError("data.cache_dir is not set: give a folder for data.cache=disk, or leave it out.")
 
 
 def _is_whole(value: object, least: int) -> bool:

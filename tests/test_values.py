@@ -30,6 +30,10 @@ from dml.values import check_values
             "dataset.root=null",
             "dataset.root is not set: give the folder that holds the images of dataset=folder;",
         ),
+        ("dataset.test_classes=bird", "dataset.test_classes=bird must be a list, such as [bird]."),
+        ("dataset.test_classes=7", "dataset.test_classes=7 must be a list, such as [7]."),
+        ("dataset.root=", "dataset.root is not set: give the folder"),
+        ("data.cache_dir=null", "data.cache_dir is not set: "),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_named(compose, override, said):
