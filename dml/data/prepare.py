@@ -20,7 +20,7 @@ from dml.data.description import describe
 from dml.data.download import extract
 from dml.data.duplicates import conflicting_duplicates, image_files
 from dml.data.split import Split
-from dml.errors import UserError
+from dml.errors import UserError, permitted
 from dml.notes import Note, printed_notes
 
 # Loaders of (root, download), and those of (root) for images that nobody else has.
@@ -37,6 +37,7 @@ OWN: dict[str, Callable[..., Split]] = {"folder": folder.load, "manifest": manif
 LOOSE = {".mat", ".txt", ".csv"}
 
 
+@permitted()
 def prepare(name: str, root: Path, archives: Sequence[Path] = ()) -> Split:
     """The dataset in `root`; if it is not there, unpacked from `archives` or fetched.
 

@@ -1,5 +1,6 @@
 """The data module: labels, evaluation sets, sharing between processes, repeatability and resumption."""
 
+import errno
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -343,3 +344,11 @@ def test_an_item_is_finished_whatever_is_left_to_batches(tmp_path: Path) -> None
         assert set(item) == {"image", "label", "index"}
         assert (item["image"].dtype, item["image"].shape) == (torch.float32, (3, 12, 12))
         assert item["image"].max() <= 1
+
+
+def test_a_dataset_that_may_not_be_read() -> None:
+    def locked() -> Split:
+        raise PermissionError(errno.EACCES, "Permission denied", "images")
+
+    with pytest.raises(UserError, match=r"^images may not be used \(permission denied\)"):
+        module(locked).setup()

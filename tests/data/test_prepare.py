@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 import shutil
@@ -233,6 +234,26 @@ def test_a_root_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"dataset.root=.*file is a file: name a folder"):
         prepare.prepare("cub", tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "locked"),
+    [("cub", write_cub, "CUB_200_2011/images.txt"), ("cars", write_cars, "cars_annos.mat")],
+)
+def test_a_file_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, write, locked: str
+) -> None:  # type: ignore[no-untyped-def]
+    """Root may read whatever it likes, so the tests cannot rely on chmod."""
+    file, usual = write(tmp_path) / locked, Path.open
+
+    def refusing(path: Path, *args: object, **kwargs: object) -> object:
+        if path == file:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return usual(path, *args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refusing)
+    with pytest.raises(UserError, match=rf"^{file} may not be used \(permission denied\): change"):
+        prepare.prepare(name, tmp_path)
 
 
 def test_the_script(tmp_path: Path) -> None:
