@@ -99,6 +99,14 @@ def test_holdout_keeps_whole_training_classes_for_validation() -> None:
     assert first.evaluation_set("test").labels.tolist() == [20, 20]
 
 
+def test_held_out_classes_of_one_image_each_are_refused() -> None:
+    split = Split([*"abcdefg"], numbered([0, 1, 2, 3, 4, 5]), numbered([6, 6]))
+    with pytest.raises(
+        UserError, match=r"protocol=holdout would validate on [a-f], [a-f], classes of one image each"
+    ):
+        module(split, protocol="holdout").setup()
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_augmented_batches_do_not_depend_on_the_workers_or_on_what_else_draws(workers: int) -> None:
     def epochs(num_workers: int) -> list[Tensor]:
