@@ -20,6 +20,10 @@ CONF = str(next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf
 
 # Lightning's own, about its use of torch; nothing a person here could act on.
 warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+# It counts steps in an epoch, but logs by steps in the run, so nothing is lost.
+warnings.filterwarnings(
+    "ignore", message=r"The number of training batches \(\d+\) is smaller than the logging"
+)
 
 
 def one_sentence(command: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:

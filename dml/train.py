@@ -20,6 +20,7 @@ from dml.command import CONF, one_sentence
 from dml.data.description import describe
 from dml.data.fingerprint import fingerprint
 from dml.distributed import is_first_process
+from dml.keys import check_keys
 from dml.learner import Learner
 from dml.loggers import keep_metrics
 from dml.report import PROTOCOLS, print_table, without_prefix, write_metrics
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 def train(config: DictConfig) -> dict[str, Any]:
     """Compose, fit, test, report; returns what `metrics.json` holds."""
+    check_keys(config)
     check_values(config)
     seed_everything(config.seed, workers=True, verbose=False)
     data = build_data(config)

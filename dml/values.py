@@ -1,12 +1,9 @@
 """Values from the command line that would otherwise fail deep inside a library, looked at before anything is built."""
 
-from pathlib import Path
-
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dml.arguments import check_numbers
 from dml.build import resolved
-from dml.command import CONF
 from dml.errors import UserError
 
 # The least that each may be; null is left to whoever reads it.
@@ -31,8 +28,7 @@ NUMBERS = (  # none below 0
 
 
 def check_values(config: DictConfig) -> None:
-    """Raise UserError that names a key that nothing reads, or one whose value cannot be meant."""
-    check_keys(config)
+    """Raise UserError that names a key whose value cannot be meant."""
     for key, least in WHOLE.items():
         value = OmegaConf.select(config, key)
         if value is not None and not _is_whole(value, least):
@@ -46,29 +42,21 @@ def check_values(config: DictConfig) -> None:
         raise UserError(
             f"dataset.recall_at={ks} must be a list of whole numbers, each at least 1, such as [1,10]."
         )
-    # What reads images from files has a root to be told.
-    if OmegaConf.select(config, "dataset.split.root", default="none is needed") is None:
+    chosen = OmegaConf.select(config, "dataset.test_classes")
+    if chosen is not None and not isinstance(chosen, ListConfig):
+        raise UserError(f"dataset.test_classes={chosen} must be a list, such as [{chosen}].")
+    # What reads images from files has a root to be told; an empty one is a shell's variable that is not set.
+    if OmegaConf.select(config, "dataset.split.root", default="none is needed") in (None, ""):
         raise UserError(
             f"dataset.root is not set: give the folder that holds the images of dataset={config.dataset.name}; "
             "docs/datasets.md says how to get them and where they go."
         )
+    if not config.data.cache_dir:
+        raise UserError("data.cache_dir is not set: give a folder for data.cache=disk, or leave it out.")
 
     groups = [str(key) for key in config if isinstance(config[key], DictConfig)]
     for group in sorted(groups, key="data".__eq__):  # data repeats the dataset, whose keys a person knows
         check_numbers(resolved(config[group]), group)
-
-
-def check_keys(config: DictConfig) -> None:
-    """Raise UserError for a key that `conf/train.yaml` does not know: Hydra takes any that a file or a + brings."""
-    train = OmegaConf.load(Path(CONF) / "train.yaml")
-    assert isinstance(train, DictConfig)
-    known = {*train, *(group for entry in train.defaults if isinstance(entry, DictConfig) for group in entry)}
-    known -= {"defaults", "hydra"}
-    places = (("", config, known), ("lr_factors.", config.lr_factors, set(train.lr_factors)))
-    for path, node, names in places:
-        for key in map(str, node):
-            if key not in names:
-                raise UserError(f"{path}{key} is read by nothing; there are {', '.join(sorted(names))}.")
 
 
 def _is_number(value: object) -> bool:

@@ -27,8 +27,6 @@ from dml.values import check_values
         ("optimizer.lr=nan", "optimizer.lr=nan must be a number, at least 0."),
         ("optimizer.weight_decay=-1", "optimizer.weight_decay=-1 must be a number, at least 0."),
         ("lr_factors.head=much", "lr_factors.head=much must be a number, at least 0."),
-        ("+lr_factors.tail=1", "lr_factors.tail is read by nothing; there are backbone, head, loss."),
-        ("+optimzer=adam", "optimzer is read by nothing; there are baselines, "),
         ("loss.lambda=abc", "loss.lambda=abc must be a number."),
         ("loss.alpha=true", "loss.alpha=True must be a number."),
         ("scheduler.gamma=abc", "scheduler.gamma=abc must be a number."),
@@ -43,6 +41,10 @@ from dml.values import check_values
             "dataset.root=null",
             "dataset.root is not set: give the folder that holds the images of dataset=folder;",
         ),
+        ("dataset.test_classes=bird", "dataset.test_classes=bird must be a list, such as [bird]."),
+        ("dataset.test_classes=7", "dataset.test_classes=7 must be a list, such as [7]."),
+        ("dataset.root=", "dataset.root is not set: give the folder"),
+        ("data.cache_dir=null", "data.cache_dir is not set: "),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_named(compose, override, said):

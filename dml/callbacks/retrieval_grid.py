@@ -1,5 +1,7 @@
 """A picture of what the network finds: test queries and their nearest images."""
 
+import os
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +39,11 @@ class RetrievalGrid(pl.Callback):
             rows = np.linspace(0, len(evaluation.query_index) - 1, self.queries).round().astype(int)
             found = search(evaluation, z_ND.cpu(), rows, self.neighbours)
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            draw(data, evaluation.query_index[rows], found).savefig(self.path, dpi=120)
+            figure = draw(data, evaluation.query_index[rows], found)
+            with warnings.catch_warnings():
+                # A letter that the font lacks is drawn as a box.
+                warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+                figure.savefig(self.path, dpi=120)
 
 
 def search(evaluation: EvaluationSet, z_ND: torch.Tensor, rows: np.ndarray, k: int) -> Neighbours:
@@ -73,4 +79,9 @@ def show(axis: Axes, image_CHW: torch.Tensor, title: str, colour: str) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[:].set(color=colour, linewidth=3)
-    axis.set_title(title[:28], fontsize=7, color=colour)
+    axis.set_title(drawable(title)[:28], fontsize=7, color=colour, parse_math=False)
+
+
+def drawable(name: str) -> str:
+    """A name in letters alone: bytes that are none, as file names may hold, become question marks."""
+    return os.fsencode(name).decode(errors="replace")

@@ -91,6 +91,8 @@ def top_folder(root: Path, top: str, dataset: str) -> Path:
 @contextmanager
 def only_one_process(root: Path, key: str = "dataset.root") -> Iterator[None]:
     """Let the processes of one training wait for one another: the first makes, the others find."""
+    if root.is_file():
+        raise UserError(f"{key}={root} is a file: name a folder.")
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = (root / ".preparing").open("w")

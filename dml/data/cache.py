@@ -19,9 +19,7 @@ from dml.data.pixels import Pixels
 from dml.data.room import free_disk, free_memory, readable
 from dml.errors import UserError
 
-KINDS = (None, "ram", "disk")
-# Of the free memory: training needs some, too.
-SHARE = 0.8
+SHARE = 0.8  # of the free memory: training needs some, too
 
 
 class PixelCache:
@@ -39,7 +37,7 @@ class PixelCache:
     """
 
     def __init__(self, kind: str | None, folder: Path) -> None:
-        if kind not in KINDS:
+        if kind not in (None, "ram", "disk"):
             raise UserError(f"data.cache={kind} must be ram, disk or null.")
         self.kind, self.folder = kind, folder.expanduser()
         self.made: dict[str, Pixels] = {}
@@ -87,6 +85,8 @@ class PixelCache:
         folder = self.folder / key
         with only_one_process(self.folder, "data.cache_dir"):
             if (found := _opened(folder)) is not None:
+                if not quiet:
+                    print(f"data.cache=disk: {len(dataset):,} images are in {folder} already.")
                 return found
             sizes = sizes_of(dataset)
             need, free = int(sizes.sum()), free_disk(self.folder)

@@ -127,8 +127,11 @@ def _labelled(file: Path, path_field: str) -> Iterator[tuple[int, str]]:
 def _variable(file: Path, name: str) -> np.ndarray:
     """(n,) entries of a variable in a MATLAB file."""
     try:
-        content: dict[str, Any] = loadmat(file, variable_names=[name], squeeze_me=True)
+        with file.open("rb") as opened:
+            content: dict[str, Any] = loadmat(opened, variable_names=[name], squeeze_me=True)
         return np.atleast_1d(content[name])
+    except PermissionError:
+        raise
     # Whatever loadmat stumbles over: the format is old, and so are its exceptions.
     except Exception as error:
         raise UserError(f"{file} is not a MATLAB file with '{name}' ({error}): get it again.") from None

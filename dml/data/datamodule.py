@@ -18,7 +18,7 @@ from dml.data.sampler import PKBatchSampler
 from dml.data.shares import whole_batches
 from dml.data.split import Samples, Split
 from dml.data.steps import Transform, last_step
-from dml.errors import UserError
+from dml.errors import UserError, permitted
 
 MAX_WORKERS = 8
 
@@ -89,7 +89,8 @@ class EmbeddingData(pl.LightningDataModule):
         """Load and check the dataset, once."""
         if self._train is not None:
             return
-        split = self.split if isinstance(self.split, Split) else self.split()
+        with permitted():
+            split = self.split if isinstance(self.split, Split) else self.split()
         check_split(split)
         self.loaded_split = split
         check_files(split.train, split.query, split.gallery)

@@ -71,6 +71,13 @@ def check_own(split: Split, where: str) -> Split:
         raise UserError(
             f"{where} has no test class with a second image to find, beginning with {quote(alone)}."
         )
+    if len(np.unique(searched)) == 1:
+        warnings.warn(
+            f"{where} has one class to search, '{split.classes[searched[0]]}': whatever is found is right, so the "
+            "figures say nothing.",
+            Note,
+            stacklevel=3,
+        )
     if alone:
         warnings.warn(
             f"{where} has test classes without a second image to find: {quote(alone)}; "

@@ -10,16 +10,18 @@ What is there already is checked and left as it is, so running it again does no 
 import argparse
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dml.data import caltech101, cars, cub, folder, inshop, manifest, omniglot, sop
+from dml.data.checks import check_files, check_present
 from dml.data.description import describe
 from dml.data.download import extract
 from dml.data.duplicates import conflicting_duplicates, image_files
 from dml.data.split import Split
-from dml.errors import UserError
-from dml.notes import printed_notes
+from dml.errors import UserError, permitted
+from dml.notes import Note, printed_notes
 
 # Loaders of (root, download), and those of (root) for images that nobody else has.
 PUBLIC: dict[str, Callable[..., Split]] = {
@@ -35,6 +37,7 @@ OWN: dict[str, Callable[..., Split]] = {"folder": folder.load, "manifest": manif
 LOOSE = {".mat", ".txt", ".csv"}
 
 
+@permitted()
 def prepare(name: str, root: Path, archives: Sequence[Path] = ()) -> Split:
     """The dataset in `root`; if it is not there, unpacked from `archives` or fetched.
 
@@ -50,7 +53,15 @@ def prepare(name: str, root: Path, archives: Sequence[Path] = ()) -> Split:
         split = (PUBLIC | OWN)[name](root)
     except UserError:
         split = _brought(name, root, archives)
-    check_present(split, root)
+    else:
+        if archives:
+            warnings.warn(
+                f"{root} holds {name} already, so nothing was unpacked into it.", Note, stacklevel=2
+            )
+    if name in OWN:
+        check_files(split.train, split.query, split.gallery)
+    else:
+        check_present(split, root)
     return split
 
 
@@ -91,17 +102,6 @@ def adopt(archive: Path, root: Path) -> None:
             shutil.copyfile(archive, root / archive.name)
         except OSError as error:
             raise UserError(f"Cannot copy {archive} to {root}: {error.strerror}.") from None
-
-
-def check_present(split: Split, root: Path) -> None:
-    """Raise UserError unless every image file listed is there and not empty."""
-    files = [image.file for image in image_files(split)]
-    absent = [file for file in files if not file.is_file() or not file.stat().st_size]
-    if absent:
-        raise UserError(
-            f"{len(absent):,} of the {len(files):,} images listed in {root} are missing or empty, beginning "
-            f"with {absent[0]}: this copy is not whole, move it away and prepare it anew."
-        )
 
 
 def report(name: str, split: Split, root: Path) -> str:

@@ -68,7 +68,7 @@ def hold_out(split: Split) -> Split:
     that runs compare. The queries search one another.
 
     Raises:
-        UserError: fewer than four training classes.
+        UserError: fewer than four training classes; all that are held out have a single image.
     """
     classes = np.unique(split.train.labels)
     if len(classes) < 4:
@@ -78,6 +78,12 @@ def hold_out(split: Split) -> Split:
     count = max(2, round(HOLDOUT_SHARE * len(classes)))
     held = np.random.default_rng(HOLDOUT_SEED).permutation(classes)[:count]
     out = np.isin(split.train.labels, held)
+    if np.bincount(split.train.labels[out]).max() < 2:
+        names = ", ".join(str(split.classes[c]) for c in np.sort(held)[:3])
+        raise UserError(
+            f"protocol=holdout would validate on {names}, classes of one image each, where there is nothing to find: "
+            "give them more images, or use protocol=paper."
+        )
     return Split(split.classes, choose(split.train, ~out), choose(split.train, out))
 
 

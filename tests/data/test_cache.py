@@ -160,6 +160,16 @@ def test_what_it_takes_is_printed_first(
     assert capsys.readouterr().out.startswith(f"data.cache={kept.kind}: 8 images take 0.0 MB")
 
 
+def test_a_later_run_says_what_it_found(
+    samples: Samples, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    on_disk(samples, tmp_path / "cache")
+    PixelCache("disk", tmp_path / "cache").of(ImageDataset(samples, CROP))
+    said = capsys.readouterr().out
+    assert said.startswith("data.cache=disk: 8 images are in ")
+    assert said.endswith(" already.\n")
+
+
 def test_what_does_not_fit_is_refused(
     samples: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[Path]
 ) -> None:
@@ -183,7 +193,7 @@ def test_what_does_not_fit_is_refused(
 
 def test_a_folder_that_may_not_be_written(samples: Samples, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"Cannot write to data.cache_dir=.*file: "):
+    with pytest.raises(UserError, match=r"data.cache_dir=.*file is a file: name a folder"):
         on_disk(samples, tmp_path / "file")
 
 

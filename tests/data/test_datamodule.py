@@ -1,5 +1,6 @@
 """The data module: labels, evaluation sets, sharing between processes, repeatability and resumption."""
 
+import errno
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,6 +97,14 @@ def test_holdout_keeps_whole_training_classes_for_validation() -> None:
     assert {int(name) for name in first.train_classes} == set(range(20)) - held
     assert len(first.train_set) + len(first.evaluation_set("val").samples) == 60
     assert first.evaluation_set("test").labels.tolist() == [20, 20]
+
+
+def test_held_out_classes_of_one_image_each_are_refused() -> None:
+    split = Split([*"abcdefg"], numbered([0, 1, 2, 3, 4, 5]), numbered([6, 6]))
+    with pytest.raises(
+        UserError, match=r"protocol=holdout would validate on [a-f], [a-f], classes of one image each"
+    ):
+        module(split, protocol="holdout").setup()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -343,3 +352,11 @@ def test_an_item_is_finished_whatever_is_left_to_batches(tmp_path: Path) -> None
         assert set(item) == {"image", "label", "index"}
         assert (item["image"].dtype, item["image"].shape) == (torch.float32, (3, 12, 12))
         assert item["image"].max() <= 1
+
+
+def test_a_dataset_that_may_not_be_read() -> None:
+    def locked() -> Split:
+        raise PermissionError(errno.EACCES, "Permission denied", "images")
+
+    with pytest.raises(UserError, match=r"^images may not be used \(permission denied\)"):
+        module(locked).setup()

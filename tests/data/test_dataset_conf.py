@@ -29,7 +29,7 @@ TRAIN_CLASSES = {
 def test_digits_train_in_batches_of_their_five_classes(compose: Compose) -> None:
     data = build_data(compose("dataset=digits", "sampler=pk_5x16", "dataset.extra_classes=null"))
     batch = next(iter(data.train_dataloader()))
-    assert batch["image"].shape == (80, 1, 8, 8)
+    assert batch["image"].shape == (80, 1, 16, 16)
     assert torch.bincount(batch["label"]).tolist() == [16] * 5
 
 

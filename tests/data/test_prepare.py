@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import os
 import shutil
@@ -196,6 +197,20 @@ def test_missing_and_empty_images_are_counted(tmp_path: Path) -> None:
         prepare.prepare("cub", tmp_path)
 
 
+def test_own_images_are_looked_into(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "b" / "0.png").write_text("no image")
+    with pytest.raises(UserError, match=r"b/0.png is not an image that can be read: .* or leave it out"):
+        prepare.prepare("folder", tmp_path)
+
+
+def test_an_archive_that_is_not_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, archive = write_cub(tmp_path / "root"), packed(write_sop(tmp_path / "archive"))
+    assert run("cub", "--root", root, "--archive", archive) == 0
+    assert capsys.readouterr().err == f"Note: {root} holds cub already, so nothing was unpacked into it.\n"
+    assert not (root / "Stanford_Online_Products").exists()
+
+
 def test_duplicates_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_tree(tmp_path, {"a": 2, "b": 2})
     shutil.copyfile(tmp_path / "a" / "0.png", tmp_path / "b" / "0.png")
@@ -217,8 +232,28 @@ def test_an_interrupt_is_no_traceback(
 
 def test_a_root_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"Cannot write to dataset.root=.*file: "):
+    with pytest.raises(UserError, match=r"dataset.root=.*file is a file: name a folder"):
         prepare.prepare("cub", tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "locked"),
+    [("cub", write_cub, "CUB_200_2011/images.txt"), ("cars", write_cars, "cars_annos.mat")],
+)
+def test_a_file_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, write, locked: str
+) -> None:  # type: ignore[no-untyped-def]
+    """Root may read whatever it likes, so the tests cannot rely on chmod."""
+    file, usual = write(tmp_path) / locked, Path.open
+
+    def refusing(path: Path, *args: object, **kwargs: object) -> object:
+        if path == file:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return usual(path, *args, **kwargs)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", refusing)
+    with pytest.raises(UserError, match=rf"^{file} may not be used \(permission denied\): change"):
+        prepare.prepare(name, tmp_path)
 
 
 def test_the_script(tmp_path: Path) -> None:
