@@ -111,7 +111,8 @@ def wandb_logger(
     Args:
         project, name, group, tags: as W&B shows them.
         save_dir: folder that receives `wandb/`.
-        offline: None follows WANDB_MODE, and without it goes online exactly where an account is configured.
+        offline: None follows WANDB_MODE (`disabled` writes nothing), and without it goes online exactly where an
+            account is configured.
         log_model: upload checkpoints; only online.
 
     Raises:
@@ -119,8 +120,8 @@ def wandb_logger(
     """
     import wandb
 
+    mode = os.environ.get("WANDB_MODE") if offline is None else None
     if offline is None:
-        mode = os.environ.get("WANDB_MODE")
         offline = mode in {"offline", "dryrun", "disabled"} if mode else not has_wandb_account()
     if offline and log_model:
         raise UserError("logger.wandb.log_model=true needs an online run: `wandb login` first.")
@@ -134,7 +135,7 @@ def wandb_logger(
         tags=list(tags),
         log_model=log_model,
         # Lightning's own `offline` sets a variable, which wandb, once set up, no longer reads.
-        mode="offline" if offline else None,
+        mode=mode or ("offline" if offline else None),
     )
 
 

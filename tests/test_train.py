@@ -120,6 +120,16 @@ def test_wandb_runs_offline_without_an_account(compose, tmp_path, monkeypatch):
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
 
 
+def test_wandb_disabled_writes_nothing(compose, tmp_path, monkeypatch):
+    import wandb
+
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    wandb.teardown()
+    train(compose(*FAST, "logger=wandb"))
+    wandb.finish()
+    assert not list((tmp_path / "run").rglob("*run-*"))
+
+
 def test_tensorboard_writes_its_events(compose, tmp_path):
     train(compose(*FAST, "logger=tensorboard"))
     assert list((tmp_path / "run").rglob("events.out.tfevents.*"))
