@@ -2,8 +2,9 @@
 
     python scripts/benchmark_distributed.py [batch] [dimension]
 
-All processes share this machine's cores (gloo, one thread each): compare within a row, not rows with one another.
-Forward and backward of the loss alone, both in turn, round after round; time is the slowest process's.
+Forward and backward of the loss alone, both in turn, round after round; figures are those of the process that has most.
+All processes share this machine's cores (gloo, one thread each), so the time on the clock is to be compared within a
+row; the work, which is the processor time of a process's own thread, also from row to row.
 """
 
 import os
@@ -76,14 +77,15 @@ def measure(rank: int, size: int, port: int, batch: int, dim: int, folder: str) 
     z_BD, label_B = z_ND.tensor_split(size)[rank], label_N.tensor_split(size)[rank]
     found = []
     for loss in (ours(), theirs()):
-        times = []
+        times, works = [], []
         for _ in range(ROUNDS):
             leaf = z_BD.clone().requires_grad_()
             dist.barrier()
-            traffic.bytes, start = 0, time.perf_counter()
+            traffic.bytes, start, worked = 0, time.perf_counter(), time.thread_time()
             loss(leaf, label_B).backward()
+            works.append(time.thread_time() - worked)
             times.append(time.perf_counter() - start)
-        found += [statistics.median(times[WARM_UP:]), traffic.bytes]
+        found += [statistics.median(times[WARM_UP:]), statistics.median(works[WARM_UP:]), traffic.bytes]
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -97,13 +99,15 @@ def free_port() -> int:
 def main() -> None:
     batch, dim = (*map(int, sys.argv[1:]), *(512, 128)[len(sys.argv) - 1 :])
     print(f"multi-similarity loss, batch {batch} × {dim}, torch {torch.__version__}, {os.cpu_count()} cores")
-    print(" W   dml: ms a step  KB sent    pytorch-metric-learning: ms a step  KB sent")
+    columns = "ms a step  ms of work  KB sent"
+    print(f" W  dml: {columns}   pytorch-metric-learning: {columns}")
     for size in (1, 2, 4):
         with TemporaryDirectory() as folder:
             mp.spawn(measure, (size, free_port(), batch, dim, folder), nprocs=size)
             rows = torch.tensor([torch.load(Path(folder) / f"{rank}.pt") for rank in range(size)])
-        time_, sent, their_time, their_sent = rows.amax(dim=0).tolist()
-        print(f"{size:2d}{time_ * 1e3:17.1f}{sent / 1e3:9.0f}{their_time * 1e3:39.1f}{their_sent / 1e3:9.0f}")
+        (time_, work, sent), theirs = rows.amax(dim=0).view(2, 3).tolist()
+        print(f"{size:2d}{time_ * 1e3:15.1f}{work * 1e3:12.1f}{sent / 1e3:9.0f}", end="")
+        print(f"{theirs[0] * 1e3:37.1f}{theirs[1] * 1e3:12.1f}{theirs[2] / 1e3:9.0f}")
 
 
 if __name__ == "__main__":
