@@ -42,8 +42,8 @@ class EmbeddingData(pl.LightningDataModule):
         protocol: "paper" or "holdout", see `roles_of`.
         seed: of batches and augmentation, ≥ 0.
         eval_batch_size: images a batch in validation and test.
-        num_workers: processes that load images; None takes none for images in memory, else one a core, at
-            most 8.
+        num_workers: processes that load images; None takes none for images in memory, and for cached
+            ones where there is no GPU, else one a core, at most 8.
         pin_memory: page-locked batches, for faster copies to a GPU; nothing where there is none.
         cache: keep decoded images in "ram" or on "disk", see `PixelCache`; None decodes them each time.
         cache_dir: folder for cache="disk".
@@ -161,7 +161,9 @@ class EmbeddingData(pl.LightningDataModule):
         workers = self.num_workers
         if workers is None:
             in_memory = isinstance(samples.images, np.ndarray)
-            workers = 0 if in_memory else min(MAX_WORKERS, cores())
+            # To hand a cached image from process to process takes longer than to crop it. A GPU should not wait for it.
+            at_hand = in_memory or (self.cache.kind is not None and not torch.cuda.is_available())
+            workers = 0 if at_hand else min(MAX_WORKERS, cores())
         pin = self.pin_memory and torch.cuda.is_available()
         return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pin}
 

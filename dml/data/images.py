@@ -1,6 +1,6 @@
 """Images and labels as tensors, one at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from pathlib import Path
@@ -89,9 +89,19 @@ class ImageDataset(Dataset[dict[str, Any]]):
         The image is uint8 unless a transform made it float; with `halved` it is the part of it that is needed,
         and `numbers` are what was drawn for it.
         """
+        return self.begun_together([key])[0]
+
+    def begun_together(self, keys: Sequence[int | Draw]) -> list[dict[str, Any]]:
+        """`begun` of each."""
+        with random_numbers_kept():
+            return [self._begun(key) for key in keys]
+
+    def _begun(self, key: int | Draw) -> dict[str, Any]:
+        """`begun`, which leaves torch's random numbers changed."""
         if isinstance(key, Draw):
-            with seeded(key.seed):
-                return self.begun(key.image)
+            # Not torch.manual_seed, which seeds the accelerators too.
+            torch.default_generator.manual_seed(key.seed)
+            key = key.image
         image = self.pixels(key).permute(2, 0, 1)
         item = {"label": int(self.samples.labels[key]), "index": key}
         moving = self.moving[:-1] if self.halved else self.moving
@@ -123,6 +133,8 @@ class ImageDataset(Dataset[dict[str, Any]]):
         source = self.images[index]
         array = read_image(source, self.channels) if isinstance(source, Path) else source
         image = torch.from_numpy(array)
+        if not self.still and image.ndim == 3:
+            return image.contiguous()
         image = image.expand(self.channels, -1, -1) if image.ndim == 2 else image.permute(2, 0, 1)
         for transform in self.still:
             image = image if changes_nothing(transform, image) else transform(image)
@@ -146,11 +158,9 @@ def finished(batch: dict[str, Any], last: Any = None) -> dict[str, Any]:
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Torch's random numbers on the CPU begin at `seed` inside and go on outside as if untouched."""
+def random_numbers_kept() -> Iterator[None]:
+    """Torch's random numbers on the CPU may be drawn and seeded inside and go on outside as if untouched."""
     state = torch.get_rng_state()
-    # Not torch.manual_seed, which seeds the accelerators too.
-    torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:
