@@ -39,8 +39,7 @@ format: $(READY)  ## mend style where a tool can
 
 lock: $(READY)  ## resolve the newest allowed versions into requirements.txt
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade \
-	  --no-emit-index-url --no-emit-find-links --no-annotate --quiet \
-	  --custom-compile-command "make lock" --output-file requirements.txt
+	  --no-annotate --quiet --custom-compile-command "make lock" --output-file requirements.txt
 
 clean:  ## remove the environment and caches, keep runs
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
