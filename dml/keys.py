@@ -1,5 +1,6 @@
 """Keys that nothing reads: Hydra refuses them on the command line, but not in an experiment's yaml."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def check_keys(config: DictConfig) -> None:
         ("lr_factors.", config.lr_factors, _names(primary.lr_factors)),
     ):
         for key in sorted(map(str, keys)):
-            if key not in known and f"${{{prefix}{key}" not in text:
+            if key not in known and not re.search(rf"\$\{{{re.escape(prefix + key)}[}}.\[]", text):
                 raise UserError(
                     f"There is no key {prefix}{key}: nothing reads it, so correct it or leave it out."
                 )

@@ -12,6 +12,8 @@ from dml.keys import check_keys
     [
         ({"protcol": "holdout"}, "There is no key protcol: nothing reads it"),
         ({"dataset": {"rot": "data"}}, "There is no key dataset.rot: nothing reads it"),
+        ({"see": 1}, "There is no key see: nothing reads it"),  # though ${seed} begins so
+        ({"dataset": {"roo": "data"}}, "There is no key dataset.roo: nothing reads it"),
         ({"lr_factors": {"hed": 2}}, "There is no key lr_factors.hed: nothing reads it"),
     ],
 )
