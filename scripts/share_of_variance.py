@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from summarize_sweep import METRICS, Entries, group, markdown, read, varied
+from summarize_sweep import METRICS, Entries, crossed, markdown, read
 
 PARTS = ("interaction", "seeds")
 
@@ -67,9 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         trials = read(asked.folders)
         kept = [t for t in trials if not {t.get(asked.rows), t.get(asked.columns)} & set(asked.without)]
-        if others := [name for name in varied(kept) if name not in (asked.rows, asked.columns)]:
-            raise ValueError(f"{', '.join(others)} varies, too: give only folders in which it does not.")
-        entries = group(kept, (asked.rows, asked.columns))
+        entries = crossed(kept, asked.rows, asked.columns)
         table = [
             [name, *(f"{share:.1%}" for share in shares(full_grid(entries, metric)))]
             for metric, name in METRICS.items()

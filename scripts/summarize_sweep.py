@@ -92,8 +92,8 @@ def listing(trials: Sequence[Trial]) -> str:
     )
 
 
-def pivot(trials: Sequence[Trial], rows: str, columns: str, metric: str = "test/recall_at_1") -> str:
-    """One override down, another across; rows and columns by their best entry.
+def crossed(trials: Sequence[Trial], rows: str, columns: str) -> Entries:
+    """Metrics of the trials that agree in two overrides.
 
     Raises:
         ValueError: no trial has one of the two, or another override varies and would be mixed up.
@@ -104,7 +104,16 @@ def pivot(trials: Sequence[Trial], rows: str, columns: str, metric: str = "test/
     for name in (rows, columns):
         if not any(trial.get(name) for trial in trials):
             raise ValueError(f"No trial overrides {name}.")
-    entries = group(trials, (rows, columns))
+    return group(trials, (rows, columns))
+
+
+def pivot(trials: Sequence[Trial], rows: str, columns: str, metric: str = "test/recall_at_1") -> str:
+    """One override down, another across; rows and columns by their best entry.
+
+    Raises:
+        ValueError: from `crossed`.
+    """
+    entries = crossed(trials, rows, columns)
     ranked = sorted(entries, key=lambda key: -recall(entries[key]))
     down, across = (list(dict.fromkeys(key[place] for key in ranked)) for place in (0, 1))
     body = (
