@@ -1,7 +1,6 @@
 """What can be wrong with a dataset, found before training."""
 
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -35,7 +34,7 @@ def check_files(*roles: Samples | None) -> None:
 
     Reads headers only, about 0.1 ms a file; a file cut short further on is found when it is decoded.
     """
-    files = [f for samples in roles if samples is not None for f in _files(samples)]
+    files = _files(*roles)
     # Threads, for the sake of network disks; more of them than cores, since they mostly wait.
     with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
         broken = [problem for problem in pool.map(_problem, files) if problem]
@@ -46,12 +45,7 @@ def check_files(*roles: Samples | None) -> None:
 
 def check_present(split: Split, root: Path) -> None:
     """Raise UserError unless every image file listed is there and not empty, about 0.01 ms a file."""
-    files = [
-        f
-        for samples in (split.train, split.query, split.gallery)
-        if samples is not None
-        for f in _files(samples)
-    ]
+    files = _files(split.train, split.query, split.gallery)
     absent = [file for file in files if not file.is_file() or not file.stat().st_size]
     if absent:
         raise UserError(
@@ -60,8 +54,9 @@ def check_present(split: Split, root: Path) -> None:
         )
 
 
-def _files(samples: Samples) -> Sequence[Path]:
-    return [] if isinstance(samples.images, np.ndarray) else samples.images
+def _files(*roles: Samples | None) -> list[Path]:
+    on_disk = [samples for samples in roles if samples and not isinstance(samples.images, np.ndarray)]
+    return [file for samples in on_disk for file in samples.images]
 
 
 def _problem(file: Path) -> str | None:
