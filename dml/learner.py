@@ -70,7 +70,7 @@ class Learner(pl.LightningModule):
         z_BD, label_B = self(batch["image"]), batch["label"]
         z_RD, label_R, self_index, weight = global_batch(z_BD, label_B, self.local)
         references = (z_RD, label_R) if self.memory is None else self.memory.references(z_RD, label_R)
-        self.loss.seed = seed_of_step(self.hparams["seed"], self.global_step)
+        self.loss.seed = seed_of_step(self.hparams["seed"], self.global_step, rank() if self.local else 0)
         loss = self.loss(z_BD, label_B, *references, self_index) * weight
         mean = mean_over_processes(loss)
         self._stop_at_nan(mean, batch["index"])

@@ -24,11 +24,12 @@ def set_rng_state(state: dict[str, Tensor]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
-def seed_of_step(seed: int, step: int) -> int:
-    """The seed of one step's draws, 0 … 2⁶³ − 1: the same on every process and in a run that was resumed.
+def seed_of_step(seed: int, step: int, stream: int = 0) -> int:
+    """The seed of one step's draws, 0 … 2⁶³ − 1: the same in a run that was resumed.
 
     Args:
         seed: the run's, ≥ 0.
         step: of the optimiser, ≥ 0.
+        stream: tells apart what draws for itself, such as processes with a batch of their own; ≥ 0.
     """
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]) >> 1
+    return int(np.random.SeedSequence([seed, step, stream]).generate_state(1, np.uint64)[0]) >> 1

@@ -75,7 +75,8 @@ class PairLoss(nn.Module):
 
     Attributes:
         chunk: anchors whose similarities are in memory at a time; "auto" for all in an ordinary batch and a bounded
-            number in a very large one, None for all. Value and gradient do not depend on it.
+            number in a very large one, None for all. Value and gradient do not depend on it; of a mining that draws
+            at random that holds with a `seed`, where the anchors are among the references.
         seed: of a mining that draws at random, to be changed from step to step: the same on every process, it
             lets each draw for its own anchors what one process would. None takes torch's random numbers.
     """

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dml.losses.draws import STEP, scattered, uniform_rows
+from dml.rng import seed_of_step
 
 
 def test_the_first_numbers_of_splitmix64():
@@ -38,3 +39,12 @@ def test_numbers_are_even_and_rows_columns_and_seeds_independent(seed):
     )
     for one, other in shifted:
         assert abs((one * other).mean() * 12) < 6 * one.numel() ** -0.5  # correlation
+
+
+def test_seeds_differ_by_run_step_and_stream():
+    seeds = {
+        seed_of_step(seed, step, stream) for seed in range(3) for step in range(3) for stream in range(3)
+    }
+    assert len(seeds) == 27
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seed_of_step(1, 2, 0) == seed_of_step(1, 2)
