@@ -162,7 +162,7 @@ class EmbeddingData(pl.LightningDataModule):
         if workers is None:
             in_memory = isinstance(samples.images, np.ndarray)
             # To hand a cached image from process to process takes longer than to crop it. A GPU should not wait for it.
-            at_hand = in_memory or (self.cache.kind is not None and not torch.cuda.is_available())
+            at_hand = in_memory or (self.cache.kind is not None and not torch.accelerator.is_available())
             workers = 0 if at_hand else min(MAX_WORKERS, cores())
         pin = self.pin_memory and torch.cuda.is_available()
         return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pin}

@@ -279,8 +279,8 @@ def test_workers_are_none_for_images_in_memory_and_some_for_files(tmp_path: Path
 
 @pytest.mark.parametrize("gpu", [False, True])
 def test_cached_images_need_workers_only_to_keep_a_gpu_fed(tmp_path: Path, monkeypatch, gpu: bool) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    data = module(files(tmp_path), P=2, cache="disk", cache_dir=str(tmp_path / "cache"), pin_memory=False)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: gpu)
+    data = module(files(tmp_path), P=2, cache="disk", cache_dir=str(tmp_path / "cache"))
     assert (data.train_dataloader().num_workers > 0) == gpu
 
 
