@@ -46,12 +46,13 @@ class RandomResizedCrop(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.scale, self.ratio, self.mirror = size, tuple(scale), tuple(ratio), mirror
+        self.log_ratio = tuple(math.log(bound) for bound in ratio)
 
     def draw(self, height: int, width: int) -> Crop:
         """A random part of an image of this size."""
         # All numbers at once: each call of torch costs more than the arithmetic.
         top, left, mirror, *tries = torch.rand(3 + 2 * TRIES).tolist()
-        (small, large), (slim, wide) = self.scale, (math.log(ratio) for ratio in self.ratio)
+        (small, large), (slim, wide) = self.scale, self.log_ratio
         for area, shape in zip(tries[::2], tries[1::2], strict=True):
             target = height * width * (small + (large - small) * area)
             ratio = math.exp(slim + (wide - slim) * shape)
@@ -69,8 +70,10 @@ class RandomResizedCrop(nn.Module):
         return Crop((height - h) // 2, (width - w) // 2, h, w, mirrored)
 
     def _cut(self, image: Tensor) -> tuple[Tensor, Crop]:
-        crop = self.draw(*image.shape[-2:])
-        return image[:, crop.top : crop.top + crop.height, crop.left : crop.left + crop.width], crop
+        """A random part, still in the image's memory."""
+        top, left, height, width, _ = crop = self.draw(*image.shape[-2:])
+        # By NumPy, which cuts in a fraction of torch's time.
+        return torch.from_numpy(image.numpy()[:, top : top + height, left : left + width]), crop
 
     def forward(self, image: UInt8[Tensor, "C H W"]) -> UInt8[Tensor, "C size size"]:
         """The part, resized."""

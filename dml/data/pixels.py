@@ -17,7 +17,9 @@ class Pixels:
 
     def __init__(self, where: Path | Tensor, shapes: Int64[np.ndarray, "N 3"]) -> None:
         self.where, self.shapes = where, shapes
-        self.starts = np.concatenate([[0], shapes.prod(axis=1).cumsum()])
+        # Lists: a number taken out of an array costs several times as much.
+        self.starts = [0, *shapes.prod(axis=1).cumsum().tolist()]
+        self.sizes = list(map(tuple, shapes.tolist()))
         if isinstance(where, Path):
             # Copy on write: torch warns of memory that cannot be written.
             self.flat: UInt8[np.ndarray, "n"] = np.memmap(where, np.uint8, "c").view(np.ndarray)
@@ -28,7 +30,7 @@ class Pixels:
         return len(self.shapes)
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W C"]:
-        return self.flat[self.starts[index] : self.starts[index + 1]].reshape(self.shapes[index])
+        return self.flat[self.starts[index] : self.starts[index + 1]].reshape(self.sizes[index])
 
     def __reduce__(self) -> tuple[type["Pixels"], tuple[Path | Tensor, np.ndarray]]:
         return Pixels, (self.where, self.shapes)
