@@ -8,10 +8,11 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from dml.data.batch import finished
 from dml.data.cache import PixelCache
 from dml.data.checks import check_files, check_split
 from dml.data.cores import cores
-from dml.data.images import ImageDataset, finished
+from dml.data.images import ImageDataset
 from dml.data.loader import ImageLoader, TrainLoader
 from dml.data.roles import EvaluationSet, renumbered, roles_of
 from dml.data.sampler import PKBatchSampler
@@ -42,8 +43,8 @@ class EmbeddingData(pl.LightningDataModule):
         protocol: "paper" or "holdout", see `roles_of`.
         seed: of batches and augmentation, ≥ 0.
         eval_batch_size: images a batch in validation and test.
-        num_workers: processes that load images; None takes none for images in memory, and for cached
-            ones where there is no GPU, else one a core, at most 8.
+        num_workers: processes that load images; None takes none for images in memory, else one a core,
+            at most 8.
         pin_memory: page-locked batches, for faster copies to a GPU; nothing where there is none.
         cache: keep decoded images in "ram" or on "disk", see `PixelCache`; None decodes them each time.
         cache_dir: folder for cache="disk".
@@ -123,7 +124,7 @@ class EmbeddingData(pl.LightningDataModule):
         rank, world_size = self._process()
         sampler = self.sampler(samples.labels, seed=self.seed, rank=rank, world_size=world_size)
         dataset = ImageDataset(samples, self.train_transform, self.channels, self.augment == "device")
-        return TrainLoader(self._kept(dataset), sampler, self._options(samples), finish=self.trainer is None)
+        return TrainLoader(self._kept(dataset), sampler, **self._options(samples))
 
     def val_dataloader(self) -> ImageLoader:
         """This process's part of the validation images."""
@@ -137,10 +138,8 @@ class EmbeddingData(pl.LightningDataModule):
         samples = self.evaluation_set(stage).samples
         rank, world_size = self._process()
         dataset = ImageDataset(samples, self.eval_transform, self.channels)
-        batches = {"batch_sampler": whole_batches(len(samples), self.eval_batch_size, rank, world_size)}
-        options = batches | self._options(samples)
-        # Without a trainer nobody calls `on_after_batch_transfer`: the loader finishes batches itself.
-        return ImageLoader(self._kept(dataset), options, finish=self.trainer is None)
+        batches = whole_batches(len(samples), self.eval_batch_size, rank, world_size)
+        return ImageLoader(self._kept(dataset), batches, max(map(len, batches)), **self._options(samples))
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Under a trainer, batches travel as bytes, a quarter as large, and are finished on the device."""
@@ -160,12 +159,10 @@ class EmbeddingData(pl.LightningDataModule):
     def _options(self, samples: Samples) -> dict[str, Any]:
         workers = self.num_workers
         if workers is None:
-            in_memory = isinstance(samples.images, np.ndarray)
-            # To hand a cached image from process to process takes longer than to crop it. A GPU should not wait for it.
-            at_hand = in_memory or (self.cache.kind is not None and not torch.accelerator.is_available())
-            workers = 0 if at_hand else min(MAX_WORKERS, cores())
+            workers = 0 if isinstance(samples.images, np.ndarray) else min(MAX_WORKERS, cores())
         pin = self.pin_memory and torch.cuda.is_available()
-        return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": pin}
+        # Without a trainer nobody calls `on_after_batch_transfer`: the loader finishes batches itself.
+        return {"workers": workers, "pin_memory": pin, "finish": self.trainer is None}
 
 
 def data_of(trainer: pl.Trainer) -> EmbeddingData:

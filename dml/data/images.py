@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
-from torchvision.transforms.v2 import functional as F
+from torch.utils.data import Dataset
 
+from dml.data.batch import Empty, finished, stacked
 from dml.data.decode import MODES, read_image
 from dml.data.halved import Halved
 from dml.data.pixels import Pixels
@@ -78,55 +78,42 @@ class ImageDataset(Dataset[dict[str, Any]]):
         return len(self.samples)
 
     def __getitem__(self, key: int | Draw) -> dict[str, Any]:
-        item = self.begun(key)
-        alone: dict[str, Any] = {name: item[name][None] for name in ("image", "numbers") if name in item}
-        done = finished({**item, **alone}, self.last)
-        return {**done, "image": done["image"][0]}
+        batch = finished(self.begun([key]), self.last)
+        return {"image": batch["image"][0], "label": int(batch["label"][0]), "index": int(batch["index"][0])}
 
-    def begun(self, key: int | Draw) -> dict[str, Any]:
-        """An item as it travels from a worker: smaller, since what a whole batch can share is not done yet.
+    def begun(self, keys: Sequence[int | Draw], empty: Empty = torch.empty) -> dict[str, Any]:
+        """A batch as it travels from a worker: smaller, since what the whole batch can share is not done yet.
 
-        The image is uint8 unless a transform made it float; with `halved` it is the part of it that is needed,
-        and `numbers` are what was drawn for it.
+        The images are uint8 unless a transform made them float; with `halved` they are the parts that are needed,
+        and `numbers` are what was drawn for them. Only the images are a tensor: each takes shared memory, which
+        costs more than to send a few numbers.
+
+        Args:
+            keys: one or more.
+            empty: makes the tensor of whole images.
+
+        Raises:
+            UserError: the images differ in size.
         """
-        return self.begun_together([key])[0]
-
-    def begun_together(self, keys: Sequence[int | Draw]) -> list[dict[str, Any]]:
-        """`begun` of each."""
+        index = np.array([key.image if isinstance(key, Draw) else key for key in keys])
+        batch = {"label": self.samples.labels[index], "index": index}
         with random_numbers_kept():
-            return [self._begun(key) for key in keys]
+            augmented = map(self._augmented, keys)
+            if not self.halved:
+                return {"image": stacked(augmented, len(keys), empty), **batch}
+            parts, numbers = zip(*augmented, strict=True)
+        return {"image": self.last.gather(list(parts)), "numbers": np.stack(numbers), **batch}
 
-    def _begun(self, key: int | Draw) -> dict[str, Any]:
-        """`begun`, which leaves torch's random numbers changed."""
+    def _augmented(self, key: int | Draw) -> Any:
+        """An image after all transforms, or with `halved` what `begin` returns; changes torch's random numbers."""
         if isinstance(key, Draw):
             # Not torch.manual_seed, which seeds the accelerators too.
             torch.default_generator.manual_seed(key.seed)
             key = key.image
         image = self.pixels(key).permute(2, 0, 1)
-        item = {"label": int(self.samples.labels[key]), "index": key}
-        moving = self.moving[:-1] if self.halved else self.moving
-        for transform in moving:
+        for transform in self.moving[:-1] if self.halved else self.moving:
             image = transform(image)
-        if self.halved:
-            image, item["numbers"] = self.last.begin(image)
-        return {"image": image, **item}
-
-    def gathered(self, images: list[Tensor]) -> Tensor:
-        """The images of a batch as one tensor.
-
-        Raises:
-            UserError: they differ in size.
-        """
-        if self.halved:
-            return self.last.gather(images)
-        if len({image.shape for image in images}) > 1:
-            first, other = sorted({tuple(image.shape[1:]) for image in images})[:2]
-            raise UserError(
-                f"The images of a batch must be of one size, but there are {first[1]}×{first[0]} and "
-                f"{other[1]}×{other[0]} pixels: end dataset.train_transform and eval_transform with a crop."
-            )
-        # Stacked as they lie in memory, channels last: a copy without transposing, and how convolutions are fastest.
-        return default_collate([image.permute(1, 2, 0) for image in images]).permute(0, 3, 1, 2)
+        return self.last.begin(image) if self.halved else image
 
     def pixels(self, index: int) -> UInt8[Tensor, "H W C"]:
         """An image after the transforms that always do the same: what a cache keeps."""
@@ -140,21 +127,6 @@ class ImageDataset(Dataset[dict[str, Any]]):
             image = image if changes_nothing(transform, image) else transform(image)
         # One layout, whether cached or not: the arithmetic of what follows may depend on it in the last bit.
         return image.permute(1, 2, 0).contiguous()
-
-
-def finished(batch: dict[str, Any], last: Any = None) -> dict[str, Any]:
-    """A batch of begun items, on any device, with the image as float32 in [0, 1], channels last in memory.
-
-    Args:
-        batch: with `image` and, if it is halved, `numbers`.
-        last: the transform that halved batches are left to.
-    """
-    rest = {name: value for name, value in batch.items() if name != "numbers"}
-    if "numbers" in batch:
-        image = last.finish(batch["image"], batch["numbers"])
-    else:
-        image = F.to_dtype(batch["image"], torch.float32, scale=True)
-    return {**rest, "image": image.contiguous(memory_format=torch.channels_last)}
 
 
 @contextmanager

@@ -1,54 +1,34 @@
 """Loaders that name a broken image, and draw the same batches resumed or not, on any number of workers."""
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
-from dml.data.images import Draw, ImageDataset, finished
+from dml.data.batch import finished
+from dml.data.images import Draw, ImageDataset
 from dml.data.sampler import PKBatchSampler
+from dml.data.seeds import SeededBatches
+from dml.data.slots import Place, Slots
 from dml.errors import UserError
 
-
-class SeededBatches(Sampler[list[Draw]]):
-    """The batches of a P×K sampler, epoch after epoch, each image with the seed of its augmentation.
-
-    The seed follows from (seed, epoch, step, place in the global batch): an image that is drawn twice looks
-    different each time, and a batch is the same whatever the number of processes and workers.
-
-    Attributes:
-        start: batches, counted from the first epoch, that the next iteration passes over.
-    """
-
-    def __init__(self, sampler: PKBatchSampler) -> None:
-        self.pk, self.start = sampler, 0
-
-    def __len__(self) -> int:
-        return len(self.pk)
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        return islice(self._stream(*divmod(self.start, len(self.pk))), len(self.pk))
-
-    def _stream(self, epoch: int, step: int) -> Iterator[list[Draw]]:
-        pk = self.pk
-        while True:
-            pk.set_epoch(epoch)
-            pk.skip(step)
-            for at, batch in enumerate(pk, start=step):
-                source = np.random.SeedSequence([pk.seed, epoch, at, *pk.stream])
-                seeds = source.generate_state(pk.batch_size)[pk.share]
-                yield [Draw(image, int(seed)) for image, seed in zip(batch, seeds, strict=True)]
-            epoch, step = epoch + 1, 0
+AHEAD = 2  # batches that each worker prepares beyond the one handed out
 
 
 class Reporting(Dataset[Any]):
-    """A dataset that returns a UserError where the one inside raises it; to a loader, items just begun."""
+    """To a loader, batches that are just begun, or the UserError that the dataset inside raises.
+
+    What a worker process raises reaches the main process wrapped in the worker's traceback. So workers hand an error
+    over as they do a batch.
+
+    Attributes:
+        slots: where workers put the images, if set.
+    """
 
     def __init__(self, inner: ImageDataset) -> None:
         self.inner = inner
+        self.slots: Slots | None = None
 
     def __len__(self) -> int:
         return len(self.inner)
@@ -57,15 +37,12 @@ class Reporting(Dataset[Any]):
         return self.inner[key]
 
     def __getitems__(self, keys: Sequence[int | Draw]) -> dict[str, Any] | UserError:
-        """The batch of these, or the first error among them.
-
-        Only the image is a tensor: each takes shared memory of its own, which costs more than to send a few numbers.
-        """
+        """The batch of these, with its images or their place in the slots; or the first error among them."""
         try:
-            items = self.inner.begun_together(keys)
-            images = [item.pop("image") for item in items]
-            rest = {name: np.stack([item[name] for item in items]) for name in items[0]}
-            return {"image": self.inner.gathered(images), **rest}
+            if self.slots is None:
+                return self.inner.begun(keys)
+            batch = self.inner.begun(keys, self.slots.empty)
+            return {**batch, "image": self.slots.place(batch["image"])}
         except UserError as error:
             return error
 
@@ -76,32 +53,62 @@ def as_it_is(batch: Any) -> Any:
 
 
 class ImageLoader(DataLoader[dict[str, Any]]):
-    """A DataLoader that raises a broken image's own UserError, also where a worker process came upon it.
-
-    What a worker raises reaches the main process wrapped in the worker's traceback. So workers hand the error
-    over as they do a batch.
+    """A DataLoader of batches that raises a broken image's own UserError, also where a worker came upon it.
 
     Args:
         dataset: the images.
-        options: arguments of `DataLoader`.
+        batches: lists of keys, at most `largest` in each.
+        largest: B.
+        workers: processes that load the images, and live as long as the loader; 0 loads them in this one.
+        pin_memory: hand batches out in page-locked memory.
         finish: hand out batches with float images in [0, 1]; False leaves `finished` to whoever gets them.
     """
 
-    def __init__(self, dataset: ImageDataset, options: dict[str, Any], finish: bool = True) -> None:
-        # A generator of its own: the seed that torch draws for workers nobody uses, and must not disturb dropout.
-        generator = torch.Generator()
-        super().__init__(Reporting(dataset), collate_fn=as_it_is, generator=generator, **options)
-        self.last, self.finish = dataset.last, finish
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        batches: Iterable[Sequence[int | Draw]],
+        largest: int,
+        workers: int = 0,
+        pin_memory: bool = False,
+        finish: bool = True,
+    ) -> None:
+        super().__init__(
+            Reporting(dataset),
+            batch_sampler=batches,  # type: ignore[arg-type]
+            collate_fn=as_it_is,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            prefetch_factor=AHEAD if workers else None,
+            # Its own: the seed that torch draws for workers nobody uses, and must not disturb dropout.
+            generator=torch.Generator(),
+        )
+        self.images, self.largest = dataset, largest
+        self.pinned, self.finish = pin_memory, finish
+        self.slots: Slots | None = None
 
     # A generator: workers start at the first batch. Lightning asks for more iterators than it uses.
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        if self.num_workers and not self.images.halved and self.slots is None:
+            size = self.largest * self.images.begun([0])["image"].nbytes
+            self.slots = self.dataset.slots = Slots(self.num_workers, AHEAD + 1, size)  # type: ignore[attr-defined]
         for batch in super().__iter__():
             if isinstance(batch, UserError):
                 # Ends the workers now: left to the garbage collector, each may take 5 s.
                 self._iterator = None
                 raise batch
-            batch = {name: torch.as_tensor(values) for name, values in batch.items()}
-            yield finished(batch, self.last) if self.finish else batch
+            yield self._own(batch)
+
+    def _own(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch in tensors, in memory of its own."""
+        placed = isinstance(batch["image"], Place)
+        image = self.slots.images(batch["image"]) if placed else batch["image"]  # type: ignore[union-attr]
+        batch = {name: torch.as_tensor(values) for name, values in {**batch, "image": image}.items()}
+        if self.finish:
+            return finished(batch, self.images.last)
+        if self.pinned:
+            return {name: tensor.pin_memory() for name, tensor in batch.items()}
+        return {**batch, "image": image.clone()} if placed else batch
 
 
 class TrainLoader(ImageLoader):
@@ -114,15 +121,12 @@ class TrainLoader(ImageLoader):
     Args:
         dataset: the training images.
         sampler: chooses the batches.
-        options: arguments of `DataLoader`.
-        finish: as in `ImageLoader`.
+        options: of `ImageLoader`: workers, pin_memory, finish.
     """
 
-    def __init__(
-        self, dataset: ImageDataset, sampler: PKBatchSampler, options: dict[str, Any], finish: bool = True
-    ) -> None:
-        batches = SeededBatches(sampler)
-        super().__init__(dataset, {"batch_sampler": batches, **options}, finish)
+    def __init__(self, dataset: ImageDataset, sampler: PKBatchSampler, **options: Any) -> None:
+        batches, share = SeededBatches(sampler), sampler.share
+        super().__init__(dataset, batches, share.stop - share.start, **options)
         self.batches, self.handed_out = batches, 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]

@@ -277,13 +277,6 @@ def test_workers_are_none_for_images_in_memory_and_some_for_files(tmp_path: Path
     assert module(num_workers=1).val_dataloader().num_workers == 1
 
 
-@pytest.mark.parametrize("gpu", [False, True])
-def test_cached_images_need_workers_only_to_keep_a_gpu_fed(tmp_path: Path, monkeypatch, gpu: bool) -> None:
-    monkeypatch.setattr(torch.accelerator, "is_available", lambda: gpu)
-    data = module(files(tmp_path), P=2, cache="disk", cache_dir=str(tmp_path / "cache"))
-    assert (data.train_dataloader().num_workers > 0) == gpu
-
-
 class Watcher(Recorder):
     """Remembers the batches as a training step gets them."""
 
