@@ -58,7 +58,7 @@ class ImageLoader(DataLoader[dict[str, Any]]):
     Args:
         dataset: the images.
         batches: lists of keys, at most `largest` in each.
-        largest: B.
+        largest: images in the largest batch.
         workers: processes that load the images, and live as long as the loader; 0 loads them in this one.
         pin_memory: hand batches out in page-locked memory.
         finish: hand out batches with float images in [0, 1]; False leaves `finished` to whoever gets them.
@@ -90,12 +90,14 @@ class ImageLoader(DataLoader[dict[str, Any]]):
     # A generator: workers start at the first batch. Lightning asks for more iterators than it uses.
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         if self.num_workers and not self.images.halved and self.slots is None:
+            # The images of a batch are of one size, and one tells it. Halved ones differ: torch hands those over.
             size = self.largest * self.images.begun([0])["image"].nbytes
             self.slots = self.dataset.slots = Slots(self.num_workers, AHEAD + 1, size)  # type: ignore[attr-defined]
         for batch in super().__iter__():
             if isinstance(batch, UserError):
-                # Ends the workers now: left to the garbage collector, each may take 5 s.
-                self._iterator = None
+                # Ends the workers now: left to the garbage collector, each may take 5 s. Who holds the error may keep
+                # them alive, so new ones get new slots.
+                self._iterator = self.slots = None
                 raise batch
             yield self._own(batch)
 

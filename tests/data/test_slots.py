@@ -1,12 +1,14 @@
 """Memory that workers fill again and again."""
 
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dml.data import slots as slots_module
@@ -68,6 +70,23 @@ def test_an_iteration_given_up_spoils_none_of_the_next() -> None:
             if taken == count:
                 break
         assert grey_levels(list(begun)) == list(range(COUNT))
+
+
+def test_after_an_error_new_workers_get_new_slots(tmp_path: Path) -> None:
+    """Whoever holds the error keeps the old workers alive, which may still be writing."""
+    files = [tmp_path / f"{n}.png" for n in range(8)]
+    for n, file in enumerate(files):
+        Image.fromarray(np.full((4, 4), n, np.uint8)).save(file)
+    whole = files[5].read_bytes()
+    files[5].write_bytes(whole[:40])
+    dataset = ImageDataset(Samples(files, np.zeros(8, np.int64), [file.name for file in files]), channels=1)
+    ours = ImageLoader(dataset, [range(0, 4), range(4, 8)], 4, workers=2)
+    with pytest.raises(UserError, match=r"5\.png cannot be read") as held:
+        list(ours)
+    files[5].write_bytes(whole)
+    assert ours.slots is None
+    assert grey_levels(list(ours)) == list(range(8))
+    assert held.value.__traceback__ is not None
 
 
 def test_batches_travel_as_their_place() -> None:
