@@ -46,13 +46,12 @@ class RandomResizedCrop(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.scale, self.ratio, self.mirror = size, tuple(scale), tuple(ratio), mirror
-        self.log_ratio = tuple(math.log(bound) for bound in ratio)
 
     def draw(self, height: int, width: int) -> Crop:
         """A random part of an image of this size."""
         # All numbers at once: each call of torch costs more than the arithmetic.
         top, left, mirror, *tries = torch.rand(3 + 2 * TRIES).tolist()
-        (small, large), (slim, wide) = self.scale, self.log_ratio
+        (small, large), (slim, wide) = self.scale, (math.log(ratio) for ratio in self.ratio)
         for area, shape in zip(tries[::2], tries[1::2], strict=True):
             target = height * width * (small + (large - small) * area)
             ratio = math.exp(slim + (wide - slim) * shape)

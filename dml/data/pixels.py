@@ -17,9 +17,7 @@ class Pixels:
 
     def __init__(self, where: Path | Tensor, shapes: Int64[np.ndarray, "N 3"]) -> None:
         self.where, self.shapes = where, shapes
-        # Lists: a number taken out of an array costs several times as much.
-        self.starts = [0, *shapes.prod(axis=1).cumsum().tolist()]
-        self.sizes = list(map(tuple, shapes.tolist()))
+        self.starts = np.concatenate([[0], shapes.prod(axis=1).cumsum()])
         if isinstance(where, Path):
             # Copy on write: torch warns of memory that cannot be written.
             self.flat: UInt8[np.ndarray, "n"] = np.memmap(where, np.uint8, "c").view(np.ndarray)
@@ -30,7 +28,7 @@ class Pixels:
         return len(self.shapes)
 
     def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W C"]:
-        return self.flat[self.starts[index] : self.starts[index + 1]].reshape(self.sizes[index])
+        return self.flat[self.starts[index] : self.starts[index + 1]].reshape(self.shapes[index])
 
     def __reduce__(self) -> tuple[type["Pixels"], tuple[Path | Tensor, np.ndarray]]:
         return Pixels, (self.where, self.shapes)
