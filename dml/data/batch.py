@@ -58,7 +58,7 @@ def finished(batch: dict[str, Any], last: Any = None) -> dict[str, Any]:
 
 
 def _floats(images: Tensor) -> Float[Tensor, "B C H W"]:
-    """New floats in [0, 1] from bytes or floats."""
+    """New floats in [0, 1] from bytes or floats; those of torchvision's to_dtype, to the last bit."""
     if images.is_floating_point():
         return images.to(torch.float32, copy=True)
     floats = torch.empty_like(images, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Images and labels as tensors, one at a time."""
+"""Images and labels, one at a time or in batches."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -84,16 +84,17 @@ class ImageDataset(Dataset[dict[str, Any]]):
     def begun(self, keys: Sequence[int | Draw], empty: Empty = torch.empty) -> dict[str, Any]:
         """A batch as it travels from a worker: smaller, since what the whole batch can share is not done yet.
 
-        The images are uint8 unless a transform made them float; with `halved` they are the parts that are needed,
-        and `numbers` are what was drawn for them. Only the images are a tensor: each takes shared memory, which
-        costs more than to send a few numbers.
-
         Args:
-            keys: one or more.
+            keys: B ≥ 1 of them.
             empty: makes the tensor of whole images.
 
+        Returns:
+            `image`, (B, C, H, W), uint8 unless a transform made it float; `label` and `index`, (B,) int64. With
+            `halved`, `image` are the parts that are needed and `numbers`, (B, n), what was drawn for them. Only
+            `image` is a tensor: torch puts each in shared memory, which costs more than to send a few numbers.
+
         Raises:
-            UserError: the images differ in size.
+            UserError: the images differ in size, or one cannot be read.
         """
         index = np.array([key.image if isinstance(key, Draw) else key for key in keys])
         batch = {"label": self.samples.labels[index], "index": index}

@@ -73,8 +73,9 @@ class ImageLoader(DataLoader[dict[str, Any]]):
         pin_memory: bool = False,
         finish: bool = True,
     ) -> None:
+        self.source = Reporting(dataset)
         super().__init__(
-            Reporting(dataset),
+            self.source,
             batch_sampler=batches,  # type: ignore[arg-type]
             collate_fn=as_it_is,
             num_workers=workers,
@@ -83,31 +84,33 @@ class ImageLoader(DataLoader[dict[str, Any]]):
             # Its own: the seed that torch draws for workers nobody uses, and must not disturb dropout.
             generator=torch.Generator(),
         )
-        self.images, self.largest = dataset, largest
-        self.pinned, self.finish = pin_memory, finish
-        self.slots: Slots | None = None
+        self.largest, self.pinned, self.finish = largest, pin_memory, finish
 
     # A generator: workers start at the first batch. Lightning asks for more iterators than it uses.
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        if self.num_workers and not self.images.halved and self.slots is None:
+        images = self.source.inner
+        if self.num_workers and not images.halved and self.source.slots is None:
             # The images of a batch are of one size, and one tells it. Halved ones differ: torch hands those over.
-            size = self.largest * self.images.begun([0])["image"].nbytes
-            self.slots = self.dataset.slots = Slots(self.num_workers, AHEAD + 1, size)  # type: ignore[attr-defined]
+            size = self.largest * images.begun([0])["image"].nbytes
+            self.source.slots = Slots(self.num_workers, AHEAD + 1, size)
         for batch in super().__iter__():
             if isinstance(batch, UserError):
                 # Ends the workers now: left to the garbage collector, each may take 5 s. Who holds the error may keep
                 # them alive, so new ones get new slots.
-                self._iterator = self.slots = None
+                self._iterator = self.source.slots = None
                 raise batch
             yield self._own(batch)
 
     def _own(self, batch: dict[str, Any]) -> dict[str, Any]:
         """The batch in tensors, in memory of its own."""
-        placed = isinstance(batch["image"], Place)
-        image = self.slots.images(batch["image"]) if placed else batch["image"]  # type: ignore[union-attr]
+        image, slots = batch["image"], self.source.slots
+        placed = isinstance(image, Place)
+        if placed:
+            assert slots is not None
+            image = slots.images(image)
         batch = {name: torch.as_tensor(values) for name, values in {**batch, "image": image}.items()}
         if self.finish:
-            return finished(batch, self.images.last)
+            return finished(batch, self.source.inner.last)
         if self.pinned:
             return {name: tensor.pin_memory() for name, tensor in batch.items()}
         return {**batch, "image": image.clone()} if placed else batch

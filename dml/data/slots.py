@@ -51,7 +51,7 @@ class Slots:
                 "(docker run --shm-size)."
             )
         self.memory = torch.empty(workers, slots, size, dtype=torch.uint8).share_memory_()
-        self.turn = -1
+        self.turn = -1  # of this process; each worker counts its own
 
     def empty(self, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
         """As torch.empty, in the next slot of the worker that asks; anywhere, if it does not fit."""

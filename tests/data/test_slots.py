@@ -84,7 +84,7 @@ def test_after_an_error_new_workers_get_new_slots(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"5\.png cannot be read") as held:
         list(ours)
     files[5].write_bytes(whole)
-    assert ours.slots is None
+    assert ours.source.slots is None
     assert grey_levels(list(ours)) == list(range(8))
     assert held.value.__traceback__ is not None
 
@@ -157,6 +157,6 @@ def test_too_little_shared_memory_is_one_sentence(monkeypatch) -> None:
 def test_workers_have_a_slot_for_each_batch_they_may_be_ahead_and_one_more() -> None:
     ours = loader(2)
     list(ours)
-    assert ours.slots is not None
-    assert ours.slots.memory.shape[:2] == (2, AHEAD + 1)
+    assert ours.source.slots is not None
+    assert ours.source.slots.memory.shape[:2] == (2, AHEAD + 1)
     assert ours.prefetch_factor == AHEAD
