@@ -1,6 +1,7 @@
 """Batches of images: as bytes where they are loaded, as numbers in [0, 1] where the network is."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -12,6 +13,12 @@ from dml.errors import UserError
 
 PIECE = 8  # images
 Empty = Callable[..., Tensor]  # (shape, dtype=…), as torch.empty
+
+
+def channels_last(shape: Sequence[int], dtype: torch.dtype, empty: Empty) -> Tensor:
+    """Room for images (B, C, H, W), channels last in memory, where `empty` finds it."""
+    count, channels, height, width = shape
+    return empty((count, height, width, channels), dtype=dtype).permute(0, 3, 1, 2)
 
 
 def stacked(images: Iterable[Tensor], count: int, empty: Empty = torch.empty) -> Tensor:
@@ -29,8 +36,7 @@ def stacked(images: Iterable[Tensor], count: int, empty: Empty = torch.empty) ->
     """
     images = iter(images)
     first = next(images)
-    channels, height, width = first.shape
-    batch = empty((count, height, width, channels), dtype=first.dtype).permute(0, 3, 1, 2)
+    batch = channels_last((count, *first.shape), first.dtype, empty)
     for place, image in zip(batch, chain([first], images), strict=True):
         if image.shape != first.shape:
             smaller, larger = sorted(tuple(each.shape[-2:]) for each in (first, image))
@@ -42,7 +48,7 @@ def stacked(images: Iterable[Tensor], count: int, empty: Empty = torch.empty) ->
     return batch
 
 
-def finished(batch: dict[str, Any], last: Any = None) -> dict[str, Any]:
+def finished(batch: dict[str, Any], last: Any = None, empty: Empty | None = None) -> dict[str, Any]:
     """A batch as `ImageDataset.begun` leaves it, on any device, with the image as float32 in [0, 1].
 
     The image lies in memory of its own, channels last.
@@ -50,18 +56,22 @@ def finished(batch: dict[str, Any], last: Any = None) -> dict[str, Any]:
     Args:
         batch: with `image` and, if it is halved, `numbers`.
         last: the transform that halved batches are left to.
+        empty: makes the tensor of images that are not halved; None is torch.empty on their device.
     """
     rest = {name: batch[name] for name in batch.keys() - {"image", "numbers"}}
     image, numbers = batch["image"], batch.get("numbers")
-    image = _floats(image) if numbers is None else last.finish(image, torch.as_tensor(numbers))
+    if numbers is None:
+        image = _floats(image, empty or partial(torch.empty, device=image.device))
+    else:
+        image = last.finish(image, torch.as_tensor(numbers))
     return {**rest, "image": image.contiguous(memory_format=torch.channels_last)}
 
 
-def _floats(images: Tensor) -> Float[Tensor, "B C H W"]:
+def _floats(images: Tensor, empty: Empty) -> Float[Tensor, "B C H W"]:
     """New floats in [0, 1] from bytes or floats; those of torchvision's to_dtype, to the last bit."""
+    floats = channels_last(images.shape, torch.float32, empty)
     if images.is_floating_point():
-        return images.to(torch.float32, copy=True)
-    floats = torch.empty_like(images, dtype=torch.float32)
+        return floats.copy_(images)
     # On the CPU in pieces that a core's cache holds, for they are passed over twice.
     size = PIECE if images.device.type == "cpu" else len(images)
     for piece, source in zip(floats.split(size), images.split(size), strict=True):

@@ -1,55 +1,23 @@
 """Loaders that name a broken image, and draw the same batches resumed or not, on any number of workers."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from dml.data.batch import finished
-from dml.data.images import Draw, ImageDataset
+from dml.data.batch import channels_last, finished
+from dml.data.images import ImageDataset
+from dml.data.reused import Reused
 from dml.data.sampler import PKBatchSampler
 from dml.data.seeds import SeededBatches
 from dml.data.slots import Place, Slots
+from dml.data.tasks import Batches, Reporting, Tasks, as_it_is
 from dml.errors import UserError
 
-AHEAD = 2  # batches that each worker prepares beyond the one handed out
-
-
-class Reporting(Dataset[Any]):
-    """To a loader, batches that are just begun, or the UserError that the dataset inside raises.
-
-    What a worker process raises reaches the main process wrapped in the worker's traceback. So workers hand an error
-    over as they do a batch.
-
-    Attributes:
-        slots: where workers put the images, if set.
-    """
-
-    def __init__(self, inner: ImageDataset) -> None:
-        self.inner = inner
-        self.slots: Slots | None = None
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def __getitem__(self, key: int | Draw) -> dict[str, Any]:
-        return self.inner[key]
-
-    def __getitems__(self, keys: Sequence[int | Draw]) -> dict[str, Any] | UserError:
-        """The batch of these, with its images or their place in the slots; or the first error among them."""
-        try:
-            if self.slots is None:
-                return self.inner.begun(keys)
-            batch = self.inner.begun(keys, self.slots.empty)
-            return {**batch, "image": self.slots.place(batch["image"])}
-        except UserError as error:
-            return error
-
-
-def as_it_is(batch: Any) -> Any:
-    """The batch; `Reporting` has made one already."""
-    return batch
+AHEAD = 2  # tasks that each worker is asked for beyond the one handed out
+SMALL = 4 * 2**20  # bytes of a batch, at most, of which a worker is asked for several at once
 
 
 class ImageLoader(DataLoader[dict[str, Any]]):
@@ -64,19 +32,21 @@ class ImageLoader(DataLoader[dict[str, Any]]):
         finish: hand out batches with float images in [0, 1]; False leaves `finished` to whoever gets them.
     """
 
+    task = 1  # batches that a worker is asked for at once, if they are small
+
     def __init__(
         self,
         dataset: ImageDataset,
-        batches: Iterable[Sequence[int | Draw]],
+        batches: Batches,
         largest: int,
         workers: int = 0,
         pin_memory: bool = False,
         finish: bool = True,
     ) -> None:
-        self.source = Reporting(dataset)
+        self.source, self.tasks, self.memory = Reporting(dataset), Tasks(batches), Reused()
         super().__init__(
             self.source,
-            batch_sampler=batches,  # type: ignore[arg-type]
+            batch_sampler=self.tasks,
             collate_fn=as_it_is,
             num_workers=workers,
             persistent_workers=workers > 0,
@@ -86,14 +56,26 @@ class ImageLoader(DataLoader[dict[str, Any]]):
         )
         self.largest, self.pinned, self.finish = largest, pin_memory, finish
 
+    def __len__(self) -> int:
+        """Batches of an iteration."""
+        return len(self.tasks.batches)
+
     # A generator: workers start at the first batch. Lightning asks for more iterators than it uses.
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        yield from self._owned(self._begun())
+
+    def _begun(self) -> Iterator[dict[str, Any] | UserError]:
+        """The batches as `Reporting` makes them, in the workers if there are any."""
         images = self.source.inner
         if self.num_workers and not images.halved and self.source.slots is None:
             # The images of a batch are of one size, and one tells it. Halved ones differ: torch hands those over.
             size = self.largest * images.begun([0])["image"].nbytes
-            self.source.slots = Slots(self.num_workers, AHEAD + 1, size)
-        for batch in super().__iter__():
+            self.tasks.size = self.task if size <= SMALL else 1
+            self.source.slots = Slots(self.num_workers, (AHEAD + 1) * self.tasks.size, size)
+        return chain.from_iterable(super().__iter__())
+
+    def _owned(self, begun: Iterator[dict[str, Any] | UserError]) -> Iterator[dict[str, Any]]:
+        for batch in begun:
             if isinstance(batch, UserError):
                 # Ends the workers now: left to the garbage collector, each may take 5 s. Who holds the error may keep
                 # them alive, so new ones get new slots.
@@ -110,10 +92,12 @@ class ImageLoader(DataLoader[dict[str, Any]]):
             image = slots.images(image)
         batch = {name: torch.as_tensor(values) for name, values in {**batch, "image": image}.items()}
         if self.finish:
-            return finished(batch, self.source.inner.last)
+            return finished(batch, self.source.inner.last, self.memory.empty)
         if self.pinned:
             return {name: tensor.pin_memory() for name, tensor in batch.items()}
-        return {**batch, "image": image.clone()} if placed else batch
+        if placed:
+            batch["image"] = channels_last(image.shape, image.dtype, self.memory.empty).copy_(image)
+        return batch
 
 
 class TrainLoader(ImageLoader):
@@ -122,6 +106,7 @@ class TrainLoader(ImageLoader):
     So a resumed run sees exactly what an unbroken one would have seen, wherever it was stopped: Lightning
     saves and restores `state_dict` with the loop's progress. Nobody needs to call `set_epoch`; Lightning
     calls it late when it resumes, and counts an epoch that `max_steps` cut short as a whole one.
+    Workers go on with the next epoch's batches when one ends.
 
     Args:
         dataset: the training images.
@@ -129,16 +114,25 @@ class TrainLoader(ImageLoader):
         options: of `ImageLoader`: workers, pin_memory, finish.
     """
 
+    task = 2
+
     def __init__(self, dataset: ImageDataset, sampler: PKBatchSampler, **options: Any) -> None:
         batches, share = SeededBatches(sampler), sampler.share
         super().__init__(dataset, batches, share.stop - share.start, **options)
         self.batches, self.handed_out = batches, 0
+        self.under_way: Iterator[dict[str, Any] | UserError] | None = None
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        self.batches.start = self.handed_out
-        for batch in super().__iter__():
-            self.handed_out += 1
-            yield batch
+        if self.under_way is None:
+            self.batches.start = self.handed_out
+            self.under_way = self._begun()
+        try:
+            for batch in self._owned(islice(self.under_way, len(self))):
+                self.handed_out += 1
+                yield batch
+        except Exception:
+            self.under_way = None
+            raise
 
     def state_dict(self) -> dict[str, int]:
         """Batches handed out so far, whatever workers have prefetched."""
@@ -146,4 +140,4 @@ class TrainLoader(ImageLoader):
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on after the batches that had been handed out when the state was saved."""
-        self.handed_out = state["handed_out"]
+        self.handed_out, self.under_way = state["handed_out"], None

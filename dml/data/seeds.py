@@ -1,7 +1,6 @@
 """Batches that say with which seed each image is to be augmented."""
 
 from collections.abc import Iterator
-from itertools import islice
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -11,7 +10,7 @@ from dml.data.sampler import PKBatchSampler
 
 
 class SeededBatches(Sampler[list[Draw]]):
-    """The batches of a P×K sampler, epoch after epoch, each image with the seed of its augmentation.
+    """The batches of a P×K sampler, epoch after epoch without end, each image with the seed of its augmentation.
 
     The seed follows from (seed, epoch, step, place in the global batch): an image that is drawn twice looks
     different each time, and a batch is the same whatever the number of processes and workers.
@@ -24,12 +23,13 @@ class SeededBatches(Sampler[list[Draw]]):
         self.pk, self.start = sampler, 0
 
     def __len__(self) -> int:
+        """Batches of an epoch."""
         return len(self.pk)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        return islice(self._stream(*divmod(self.start, len(self.pk))), len(self.pk))
+        return self._from(*divmod(self.start, len(self.pk)))
 
-    def _stream(self, epoch: int, step: int) -> Iterator[list[Draw]]:
+    def _from(self, epoch: int, step: int) -> Iterator[list[Draw]]:
         pk = self.pk
         while True:
             pk.set_epoch(epoch)

@@ -87,14 +87,19 @@ def test_after_an_error_new_workers_get_new_slots(tmp_path: Path) -> None:
     assert ours.source.slots is None
     assert grey_levels(list(ours)) == list(range(8))
     assert held.value.__traceback__ is not None
+    ours._iterator = None  # ends the workers; the garbage collector, who would be next, needs 5 s for each
 
 
-def test_batches_travel_as_their_place() -> None:
+def test_batches_travel_as_their_place(monkeypatch) -> None:
     """Else the tests above would say nothing of slots."""
-    ours, seen = loader(1), []
-    own = ours._own
-    ours._own = lambda batch: (seen.append(type(batch["image"])), own(batch))[1]  # type: ignore[method-assign]
-    list(ours)
+    seen, own = [], ImageLoader._own
+
+    def watched(self: ImageLoader, batch: dict[str, Any]) -> dict[str, Any]:
+        seen.append(type(batch["image"]))
+        return own(self, batch)
+
+    monkeypatch.setattr(ImageLoader, "_own", watched)
+    list(loader(1))
     assert set(seen) == {Place}
 
 
@@ -154,9 +159,14 @@ def test_too_little_shared_memory_is_one_sentence(monkeypatch) -> None:
         Slots(workers=2, slots=3, size=400)
 
 
-def test_workers_have_a_slot_for_each_batch_they_may_be_ahead_and_one_more() -> None:
+def test_workers_have_slots_for_the_tasks_they_may_be_ahead_and_one_more() -> None:
     ours = loader(2)
     list(ours)
     assert ours.source.slots is not None
-    assert ours.source.slots.memory.shape[:2] == (2, AHEAD + 1)
+    assert ours.source.slots.memory.shape == (2, AHEAD + 1, B * 6 * 5 // 8 * 8)
     assert ours.prefetch_factor == AHEAD
+    ours.task = 3
+    ours.source.slots = ours._iterator = None
+    assert grey_levels(list(ours)) == list(range(COUNT))
+    assert ours.tasks.size == 3
+    assert ours.source.slots.memory.shape[:2] == (2, (AHEAD + 1) * 3)
