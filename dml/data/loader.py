@@ -62,7 +62,8 @@ class ImageLoader(DataLoader[dict[str, Any]]):
 
     # A generator: workers start at the first batch. Lightning asks for more iterators than it uses.
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
-        yield from self._owned(self._begun())
+        for batch in self._begun():
+            yield self._own(batch)
 
     def _begun(self) -> Iterator[dict[str, Any] | UserError]:
         """The batches as `Reporting` makes them, in the workers if there are any."""
@@ -74,17 +75,13 @@ class ImageLoader(DataLoader[dict[str, Any]]):
             self.source.slots = Slots(self.num_workers, (AHEAD + 1) * self.tasks.size, size)
         return chain.from_iterable(super().__iter__())
 
-    def _owned(self, begun: Iterator[dict[str, Any] | UserError]) -> Iterator[dict[str, Any]]:
-        for batch in begun:
-            if isinstance(batch, UserError):
-                # Ends the workers now: left to the garbage collector, each may take 5 s. Who holds the error may keep
-                # them alive, so new ones get new slots.
-                self._iterator = self.source.slots = None
-                raise batch
-            yield self._own(batch)
-
-    def _own(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """The batch in tensors, in memory of its own."""
+    def _own(self, batch: dict[str, Any] | UserError) -> dict[str, Any]:
+        """The batch in tensors, in memory of its own; or raises the error."""
+        if isinstance(batch, UserError):
+            # Ends the workers as soon as the caller's loop ends: left to the garbage collector, each may take 5 s. New
+            # ones get new slots: an old one may still be writing.
+            self._iterator = self.source.slots = None
+            raise batch
         image, slots = batch["image"], self.source.slots
         placed = isinstance(image, Place)
         if placed:
@@ -127,7 +124,8 @@ class TrainLoader(ImageLoader):
             self.batches.start = self.handed_out
             self.under_way = self._begun()
         try:
-            for batch in self._owned(islice(self.under_way, len(self))):
+            for begun in islice(self.under_way, len(self)):
+                batch = self._own(begun)
                 self.handed_out += 1
                 yield batch
         except Exception:

@@ -1,6 +1,7 @@
 """Memory that workers fill again and again."""
 
 import time
+from multiprocessing import active_children
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -72,8 +73,8 @@ def test_an_iteration_given_up_spoils_none_of_the_next() -> None:
         assert grey_levels(list(begun)) == list(range(COUNT))
 
 
-def test_after_an_error_new_workers_get_new_slots(tmp_path: Path) -> None:
-    """Whoever holds the error keeps the old workers alive, which may still be writing."""
+def test_an_error_ends_the_workers_and_new_ones_get_new_slots(tmp_path: Path) -> None:
+    """Even while somebody holds the error."""
     files = [tmp_path / f"{n}.png" for n in range(8)]
     for n, file in enumerate(files):
         Image.fromarray(np.full((4, 4), n, np.uint8)).save(file)
@@ -81,8 +82,10 @@ def test_after_an_error_new_workers_get_new_slots(tmp_path: Path) -> None:
     files[5].write_bytes(whole[:40])
     dataset = ImageDataset(Samples(files, np.zeros(8, np.int64), [file.name for file in files]), channels=1)
     ours = ImageLoader(dataset, [range(0, 4), range(4, 8)], 4, workers=2)
+    others = set(active_children())
     with pytest.raises(UserError, match=r"5\.png cannot be read") as held:
         list(ours)
+    assert set(active_children()) <= others
     files[5].write_bytes(whole)
     assert ours.source.slots is None
     assert grey_levels(list(ours)) == list(range(8))

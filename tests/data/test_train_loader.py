@@ -1,6 +1,7 @@
 """The training batches: one endless sequence, whoever prepares it and however it is interrupted."""
 
 import time
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -131,9 +132,11 @@ def test_after_a_broken_image_the_batches_before_it_were_handed_out(
     whole = files[broken].read_bytes()
     files[broken].write_bytes(whole[:40])
     samples = Samples(files, np.arange(len(files)) // EACH, [file.name for file in files])
-    ours, seen = over(samples, workers, task=3), []
-    with pytest.raises(UserError, match=rf"{broken}\.png cannot be read"):
+    ours, seen, others = over(samples, workers, task=3), [], set(active_children())
+    with pytest.raises(UserError, match=rf"{broken}\.png cannot be read") as held:
         seen.extend(ours)
+    assert set(active_children()) <= others
+    assert held.value.__traceback__ is not None
     assert indices(seen) == expected[:4]
     files[broken].write_bytes(whole)
     assert indices(list(ours)) == expected[4 : 4 + STEPS]
