@@ -32,7 +32,7 @@ class ImageLoader(DataLoader[dict[str, Any]]):
         finish: hand out batches with float images in [0, 1]; False leaves `finished` to whoever gets them.
     """
 
-    task = 1  # batches that a worker is asked for at once, if they are small
+    at_once = 1  # batches that a worker is asked for at once, if they are small
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class ImageLoader(DataLoader[dict[str, Any]]):
         if self.num_workers and not images.halved and self.source.slots is None:
             # The images of a batch are of one size, and one tells it. Halved ones differ: torch hands those over.
             size = self.largest * images.begun([0])["image"].nbytes
-            self.tasks.size = self.task if size <= SMALL else 1
+            self.tasks.size = self.at_once if size <= SMALL else 1
             self.source.slots = Slots(self.num_workers, (AHEAD + 1) * self.tasks.size, size)
         return chain.from_iterable(super().__iter__())
 
@@ -111,7 +111,7 @@ class TrainLoader(ImageLoader):
         options: of `ImageLoader`: workers, pin_memory, finish.
     """
 
-    task = 2
+    at_once = 2
 
     def __init__(self, dataset: ImageDataset, sampler: PKBatchSampler, **options: Any) -> None:
         batches, share = SeededBatches(sampler), sampler.share
@@ -129,6 +129,7 @@ class TrainLoader(ImageLoader):
                 self.handed_out += 1
                 yield batch
         except Exception:
+            # What has raised yields nothing more.
             self.under_way = None
             raise
 

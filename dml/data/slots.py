@@ -29,7 +29,7 @@ class Slots:
     """Slots for the batches of every worker, which it fills in turn.
 
     What a slot held must have been copied by the time it comes round again. A DataLoader asks each worker for
-    `prefetch_factor` batches beyond the one it hands out, so one slot more than that is enough.
+    `prefetch_factor` tasks beyond the one it hands out, so the slots of one task more than that are enough.
 
     Args:
         workers: number of processes.

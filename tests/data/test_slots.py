@@ -168,7 +168,7 @@ def test_workers_have_slots_for_the_tasks_they_may_be_ahead_and_one_more() -> No
     assert ours.source.slots is not None
     assert ours.source.slots.memory.shape == (2, AHEAD + 1, B * 6 * 5 // 8 * 8)
     assert ours.prefetch_factor == AHEAD
-    ours.task = 3
+    ours.at_once = 3
     ours.source.slots = ours._iterator = None
     assert grey_levels(list(ours)) == list(range(COUNT))
     assert ours.tasks.size == 3

@@ -34,7 +34,7 @@ def loader(workers: int = 0, task: int = 3, **options: Any) -> TrainLoader:
 def over(samples: Samples, workers: int, task: int, **options: Any) -> TrainLoader:
     sampler = PKBatchSampler(samples.labels, 2, 2, steps_per_epoch=STEPS, seed=3)
     ours = TrainLoader(ImageDataset(samples, channels=1), sampler, workers=workers, **options)
-    ours.task = task
+    ours.at_once = task
     return ours
 
 
