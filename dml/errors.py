@@ -1,7 +1,10 @@
-"""Errors a person at the command line can mend."""
+"""Errors and warnings that a user at the command line can act on."""
 
-from collections.abc import Iterator
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 
 class UserError(ValueError):
@@ -17,3 +20,28 @@ def permitted() -> Iterator[None]:
         raise UserError(
             f"{error.filename} may not be used (permission denied): change its permissions or take a copy."
         ) from None
+
+
+class Note(UserWarning):
+    """Something about the input that a person should know; its message is one sentence."""
+
+
+@contextmanager
+def printed_notes() -> Iterator[None]:
+    """Inside, notes are one line each on stderr, without the code that gave them; other warnings are as ever."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, Note):
+                print(f"Note: {message}", file=sys.stderr)
+            else:
+                usual(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
+
+
+def quote(names: Sequence[str]) -> str:
+    """The first of several names, and how many more there are."""
+    return f"'{names[0]}'" + (f" (and {len(names) - 1:,} more)" if len(names) > 1 else "")

@@ -7,14 +7,13 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
 
-from dml.build import build_data, build_learner, build_trainer
-from dml.checkpoints import load_learner, read_checkpoint, run_config
-from dml.command import CONF, one_sentence
-from dml.data.description import describe
-from dml.data.fingerprint import fingerprint
+from dml.config.build import build_data, build_module, build_trainer
+from dml.config.cli import CONF, one_sentence
+from dml.data.split import describe, fingerprint
 from dml.distributed import is_first_process
 from dml.errors import UserError
-from dml.report import print_table, without_prefix, write_metrics
+from dml.runs.checkpoints import load_weights, read_checkpoint, run_config
+from dml.runs.report import print_table, without_prefix, write_metrics
 
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
@@ -29,8 +28,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     data = build_data(run)
     if is_first_process():
         print(describe(run.dataset.name, data.loaded_split))
-    learner = build_learner(run, data.num_classes)
-    load_learner(learner, checkpoint, config.ckpt_path)
+    learner = build_module(run, data.num_classes)
+    load_weights(learner, checkpoint, config.ckpt_path)
     trainer = build_trainer(run)
     trainer.test(learner, datamodule=data, verbose=False)
     test = {

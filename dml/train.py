@@ -13,19 +13,18 @@ from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from dml.baselines import baselines
-from dml.build import build_data, build_learner, build_trainer
-from dml.checkpoints import checkpoint_to_resume, load_learner, read_checkpoint
-from dml.command import CONF, one_sentence
-from dml.data.description import describe
-from dml.data.fingerprint import fingerprint
+from dml.analysis.baselines import baselines
+from dml.config.build import build_data, build_module, build_trainer
+from dml.config.cli import CONF, one_sentence
+from dml.config.keys import check_keys
+from dml.config.values import check_values
+from dml.data.split import describe, fingerprint
 from dml.distributed import is_first_process
-from dml.keys import check_keys
-from dml.learner import Learner
-from dml.loggers import keep_metrics
-from dml.report import PROTOCOLS, print_table, without_prefix, write_metrics
-from dml.trial import on_several_devices, run_apart
-from dml.values import check_values
+from dml.module import EmbeddingModule
+from dml.runs.checkpoints import checkpoint_to_resume, load_weights, read_checkpoint
+from dml.runs.loggers import keep_metrics
+from dml.runs.report import PROTOCOLS, print_table, without_prefix, write_metrics
+from dml.runs.trial import on_several_devices, run_apart
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def train(config: DictConfig) -> dict[str, Any]:
     data = build_data(config)
     if is_first_process():
         print(describe(config.dataset.name, data.loaded_split))
-    learner = build_learner(config, data.num_classes)
+    learner = build_module(config, data.num_classes)
     trainer = build_trainer(config)
     resumed = go_on(config, learner)
 
@@ -66,14 +65,14 @@ def train(config: DictConfig) -> dict[str, Any]:
     }
 
 
-def go_on(config: DictConfig, learner: Learner) -> Path | None:
+def go_on(config: DictConfig, learner: EmbeddingModule) -> Path | None:
     """The checkpoint that the run goes on from, its weights already in the learner; None begins anew."""
     folder = Path(config.run_dir)
     path = checkpoint_to_resume(config.ckpt_path, config.resume, folder)
     step = 0
     if path is not None:
         checkpoint = read_checkpoint(path)
-        load_learner(learner, checkpoint, path)
+        load_weights(learner, checkpoint, path)
         if path.resolve().parent == (folder / "checkpoints").resolve():
             step = checkpoint["global_step"]
     if is_first_process():

@@ -9,22 +9,22 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from dml.command import CONF, one_sentence
+from dml.analysis.dependence import KINDS, Kind, WeightDependence, listening
+from dml.analysis.weight_curves import WeightCurves, weight_curves
+from dml.analysis.weight_plot import plot_weights
+from dml.config.cli import CONF, one_sentence
 from dml.errors import UserError
 from dml.losses import PairLoss
-from dml.weight_curves import WeightCurves, weight_curves
-from dml.weight_plot import plot_weights
-from dml.weight_probe import KINDS, Kind, Listening, listening
 
 SHOWN = (-0.5, 0.0, 0.25, 0.5, 0.75, 0.95)
-Hearing = Mapping[str, Mapping[Kind, Listening]]
+Hearing = Mapping[str, Mapping[Kind, WeightDependence]]
 
 
-def weights(config: DictConfig) -> dict[str, dict[Kind, Listening]]:
+def weights(config: DictConfig) -> dict[str, dict[Kind, WeightDependence]]:
     """Curves and table of each loss, printed and written; returns what each listens to."""
     # Only here: it brings the whole of training along.
-    from dml.arguments import check_numbers
-    from dml.build import build, resolved
+    from dml.config.arguments import check_numbers
+    from dml.config.build import build, resolved
 
     check_numbers(resolved(config.row), "row")
     losses = build_losses(config)
@@ -48,7 +48,7 @@ def build_losses(config: DictConfig) -> dict[str, PairLoss]:
     Raises:
         UserError: there is no such loss.
     """
-    from dml.build import build_loss
+    from dml.config.build import build_loss
 
     if config.losses is None:
         return {config.name: build_loss(config.loss, config.num_classes)}

@@ -25,10 +25,10 @@ from omegaconf import DictConfig
 from PIL import Image
 from torchvision.transforms import v2
 
-from dml.build import build_data
-from dml.command import CONF
+from dml.config.build import build_data
+from dml.config.cli import CONF
 from dml.data.crop import RandomResizedCrop
-from dml.data.datamodule import EmbeddingData
+from dml.data.datamodule import EmbeddingDataModule
 from dml.data.loader import ImageLoader
 from dml.data.steps import steps_of
 
@@ -56,7 +56,7 @@ def bare(files: list[str], side: int, crop: RandomResizedCrop, form: str) -> int
     return len(files)
 
 
-def bare_speed(pool: Pool, data: EmbeddingData, workers: int, form: str) -> float:
+def bare_speed(pool: Pool, data: EmbeddingDataModule, workers: int, form: str) -> float:
     """Images a second of that many bare loops at once."""
     resize, crop = steps_of(data.train_transform)
     if not isinstance(resize, v2.Resize) or not isinstance(crop, RandomResizedCrop):

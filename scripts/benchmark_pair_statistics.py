@@ -16,9 +16,9 @@ import torch
 from hydra import compose, initialize_config_dir
 from pytorch_lightning import seed_everything
 
-from dml.build import build_data, build_learner
 from dml.callbacks.pair_statistics import pair_statistics
-from dml.command import CONF
+from dml.config.build import build_data, build_module
+from dml.config.cli import CONF
 
 ROUNDS, WARM_UP = 30, 3
 
@@ -40,7 +40,7 @@ def main() -> None:
         config = compose("train", overrides=[*sys.argv[1:], f"run_dir={folder}"])
         seed_everything(config.seed, workers=True, verbose=False)
         data = build_data(config)
-        learner = build_learner(config, data.num_classes)
+        learner = build_module(config, data.num_classes)
         every = config.callbacks.pair_statistics.every_n_steps
     device = "cuda" if torch.cuda.is_available() else "cpu"
     learner.to(device).train()

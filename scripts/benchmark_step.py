@@ -19,9 +19,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 
-from dml.build import build_data, build_learner, build_trainer
-from dml.command import CONF
-from dml.data.datamodule import EmbeddingData
+from dml.config.build import build_data, build_module, build_trainer
+from dml.config.cli import CONF
+from dml.data.datamodule import EmbeddingDataModule
 
 STEPS, WARM_UP = 80, 10
 Time = tuple[float, float]  # on the clock and of the processor, all threads of this process; in seconds
@@ -47,9 +47,9 @@ class Alternately(pl.Callback):
         self.start = now()
 
 
-def bare_steps(config: DictConfig, data: EmbeddingData) -> Iterator[None]:
+def bare_steps(config: DictConfig, data: EmbeddingDataModule) -> Iterator[None]:
     """Each time a step: batch, forward, loss, backward and optimiser, and nothing else."""
-    learner = build_learner(config, data.num_classes)
+    learner = build_module(config, data.num_classes)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     network, loss = learner.embedder.to(device).train(), learner.loss.to(device)
     optimizer = learner.configure_optimizers()["optimizer"]
@@ -75,7 +75,7 @@ def main() -> None:
         both = Alternately(bare_steps(config, build_data(config)))
         trainer, data = build_trainer(config), build_data(config)
         trainer.callbacks.append(both)
-        trainer.fit(build_learner(config, data.num_classes), datamodule=data)
+        trainer.fit(build_module(config, data.num_classes), datamodule=data)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {STEPS - WARM_UP} pairs of steps")
     for i, kind in enumerate(("clock", "processor")):
         pairs = [(b[i] - a[i], c[i] - b[i]) for a, b, c in both.times[WARM_UP:]]

@@ -24,8 +24,8 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dml.build import build_data, build_learner, build_trainer
-from dml.command import CONF
+from dml.config.build import build_data, build_module, build_trainer
+from dml.config.cli import CONF
 from dml.distributed import global_batch
 from dml.losses import MultiSimilarityLoss
 from dml.losses.chunks import Chunk
@@ -52,7 +52,7 @@ def bf16_training(device: torch.device, small: bool) -> str:
         given = [f"run_dir={folder}", f"trainer.max_steps={steps}", f"trainer.accelerator={accelerator}"]
         config = compose("train", [*given, "trainer.devices=1", "trainer.precision=bf16-mixed"])
         data = build_data(config)
-        learner = build_learner(config, data.num_classes)
+        learner = build_module(config, data.num_classes)
         seen: set[torch.dtype] = set()
         per_anchor, values = learner.loss.per_anchor, []
 

@@ -1,8 +1,8 @@
-"""Fetch or adopt a dataset and check it; see dml/data/prepare.py."""
+"""Fetch or adopt a dataset and check it; see dml/prepare.py."""
 
 import sys
 
-from dml.data.prepare import main
+from dml.prepare import main
 
 if __name__ == "__main__":
     sys.exit(main())

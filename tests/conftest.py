@@ -15,7 +15,7 @@ os.environ.setdefault("WANDB_SILENT", "true")
 
 install_import_hook("dml", "type_checks.check")
 
-from dml.command import CONF  # noqa: E402
+from dml.config.cli import CONF  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from dml.data.listing import Counts
+from dml.data.split import Counts
 
 TINY = Counts(train_classes=2, test_classes=3, train_images=5, query_images=7)
 TINY_INSHOP = Counts(train_classes=2, test_classes=3, train_images=5, query_images=4, gallery_images=6)

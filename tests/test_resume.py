@@ -9,9 +9,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from dml.checkpoints import checkpoint_to_resume
 from dml.errors import UserError
-from dml.loggers import keep_metrics, read_rows
+from dml.runs.checkpoints import checkpoint_to_resume
+from dml.runs.loggers import keep_metrics, read_rows
 from dml.train import train
 
 RUN = (
@@ -85,7 +85,7 @@ def unbroken(tmp_path_factory) -> tuple[Any, ...]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    from dml.command import CONF
+    from dml.config.cli import CONF
 
     folder = tmp_path_factory.mktemp("unbroken")
     with initialize_config_dir(CONF, version_base="1.3"):

@@ -8,7 +8,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dml.command import CONF
+from dml.analysis.dependence import listening, share_changed
+from dml.analysis.weight_curves import Row, weight_curves
+from dml.config.cli import CONF
 from dml.errors import UserError
 from dml.losses import (
     BinomialDevianceLoss,
@@ -22,8 +24,6 @@ from dml.losses import (
 )
 from dml.losses.mining import AllMining, RelativeMining
 from dml.losses.weighting import ConstantWeighting
-from dml.weight_curves import Row, weight_curves
-from dml.weight_probe import listening, share_changed
 from dml.weights import build_losses, weights
 
 

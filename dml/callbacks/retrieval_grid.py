@@ -10,9 +10,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dml.data.datamodule import EmbeddingData, data_of
-from dml.data.roles import EvaluationSet
-from dml.learner import Learner
+from dml.data.datamodule import EmbeddingDataModule, data_of
+from dml.data.protocol import EvaluationSet
+from dml.module import EmbeddingModule
 from dml.retrieval.index import Neighbours, nearest
 
 RIGHT, WRONG, QUERY = "#1a9641", "#d7191c", "#404040"
@@ -31,7 +31,7 @@ class RetrievalGrid(pl.Callback):
         self.path, self.queries, self.neighbours = Path(path), queries, neighbours
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Learner)
+        assert isinstance(pl_module, EmbeddingModule)
         data = data_of(trainer)
         evaluation = data.evaluation_set("test")
         z_ND = pl_module.evaluated.ordered(len(evaluation.samples))  # every process brings its part
@@ -56,7 +56,7 @@ def search(evaluation: EvaluationSet, z_ND: torch.Tensor, rows: np.ndarray, k: i
     return found._replace(index_QK=torch.from_numpy(gallery_G)[found.index_QK])
 
 
-def draw(data: EmbeddingData, query_Q: np.ndarray, found: Neighbours) -> Figure:
+def draw(data: EmbeddingDataModule, query_Q: np.ndarray, found: Neighbours) -> Figure:
     """A row for each query: itself, then what was found."""
     images, labels = data.test_dataloader().dataset, data.evaluation_set("test").labels
     columns = found.index_QK.shape[1] + 1

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from dml.data.datasets.annotations import folders_of
 from dml.data.download import extract, fetch
-from dml.data.tree import folders_of
 from dml.errors import UserError
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from dml.data.decode import check_shape
+from dml.data.read_image import check_shape
 from dml.data.split import Samples, Split
 from dml.errors import UserError
 

@@ -12,9 +12,9 @@ from dml.data.batch import finished
 from dml.data.cache import PixelCache
 from dml.data.checks import check_files, check_split
 from dml.data.cores import cores
-from dml.data.images import ImageDataset
+from dml.data.dataset import ImageDataset
 from dml.data.loader import ImageLoader, TrainLoader
-from dml.data.roles import EvaluationSet, renumbered, roles_of
+from dml.data.protocol import EvaluationSet, relabel, split_by_protocol
 from dml.data.sampler import PKBatchSampler
 from dml.data.shares import whole_batches
 from dml.data.split import Samples, Split
@@ -24,7 +24,7 @@ from dml.errors import UserError, permitted
 MAX_WORKERS = 8
 
 
-class EmbeddingData(pl.LightningDataModule):
+class EmbeddingDataModule(pl.LightningDataModule):
     """Batches of P classes × K images to learn from, and sets of queries and galleries to be judged by.
 
     Every batch is `{"image": (B, C, H, W) float32 in [0, 1], "label": (B,), "index": (B,)}`. Training labels
@@ -38,9 +38,9 @@ class EmbeddingData(pl.LightningDataModule):
         sampler: `PKBatchSampler` but for its labels, seed and processes.
         train_transform: augmentation of one image, see `ImageDataset`.
         eval_transform: what an image passes through in validation and test.
-        extra_classes: from the training images, labels 0 … C−1, to more of more classes, `turned_classes`.
+        extra_classes: from the training images, labels 0 … C−1, to more of more classes, `rotation_classes`.
         channels: 1 (grey) or 3 (RGB).
-        protocol: "paper" or "holdout", see `roles_of`.
+        protocol: "paper" or "holdout", see `split_by_protocol`.
         seed: of batches and augmentation, ≥ 0.
         eval_batch_size: images a batch in validation and test.
         num_workers: processes that load images; None takes none for images in memory, else one a core,
@@ -95,9 +95,9 @@ class EmbeddingData(pl.LightningDataModule):
         check_split(split)
         self.loaded_split = split
         check_files(split.train, split.query, split.gallery)
-        learning, self._evaluation = roles_of(split, self.protocol)
+        learning, self._evaluation = split_by_protocol(split, self.protocol)
         self.classes: Sequence[str] = split.classes
-        train, kept = renumbered(learning)
+        train, kept = relabel(learning)
         self.train_classes = [str(split.classes[c]) for c in kept]
         self._train = train if self.extra_classes is None else self.extra_classes(train)
 
@@ -165,8 +165,8 @@ class EmbeddingData(pl.LightningDataModule):
         return {"workers": workers, "pin_memory": pin, "finish": self.trainer is None}
 
 
-def data_of(trainer: pl.Trainer) -> EmbeddingData:
+def data_of(trainer: pl.Trainer) -> EmbeddingDataModule:
     """The data module that the trainer runs on."""
     data = trainer.datamodule  # type: ignore[attr-defined]
-    assert isinstance(data, EmbeddingData)
+    assert isinstance(data, EmbeddingDataModule)
     return data

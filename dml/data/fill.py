@@ -11,7 +11,7 @@ from jaxtyping import Int64, UInt8
 from PIL import Image
 
 from dml.data.cores import cores
-from dml.data.images import ImageDataset
+from dml.data.dataset import ImageDataset
 
 
 def sizes_of(dataset: ImageDataset) -> Int64[np.ndarray, "N"]:

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dml.data.batch import channels_last, finished
-from dml.data.images import ImageDataset
+from dml.data.dataset import ImageDataset
 from dml.data.reused import Reused
 from dml.data.sampler import PKBatchSampler
 from dml.data.seeds import SeededBatches

@@ -6,11 +6,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch.utils.data import Dataset
 
-from dml.data.images import Draw, ImageDataset
+from dml.data.dataset import ImageDataset, SampleKey
 from dml.data.slots import Slots
 from dml.errors import UserError
 
-Keys = Sequence[int | Draw]
+Keys = Sequence[int | SampleKey]
 
 
 @runtime_checkable
@@ -56,7 +56,7 @@ class Reporting(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.inner)
 
-    def __getitem__(self, key: int | Draw) -> dict[str, Any]:
+    def __getitem__(self, key: int | SampleKey) -> dict[str, Any]:
         return self.inner[key]
 
     def __getitems__(self, task: Sequence[Keys]) -> list[dict[str, Any] | UserError]:

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dml.losses.counter_rng import uniform_rows
 from dml.losses.distance import euclidean_distance
-from dml.losses.draws import uniform_rows
 from dml.losses.pair_loss import Pairs
 
 

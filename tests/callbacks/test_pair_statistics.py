@@ -8,13 +8,13 @@ import pytest
 import torch
 from pytorch_lightning import seed_everything
 
-from dml.build import build_data, build_learner, build_trainer
 from dml.callbacks.pair_statistics import (
     entropy,
     pair_statistics,
     similarity_statistics,
     weight_statistics,
 )
+from dml.config.build import build_data, build_module, build_trainer
 from dml.losses import ContrastiveLoss, MultiSimilarityLoss, Pairs, ProxyAnchorLoss, ProxyNCALoss
 
 
@@ -112,7 +112,7 @@ FAST = (
 def fit(config):
     seed_everything(config.seed, verbose=False)
     data = build_data(config)
-    learner = build_learner(config, data.num_classes)
+    learner = build_module(config, data.num_classes)
     build_trainer(config).fit(learner, datamodule=data)
     return learner
 
@@ -136,7 +136,7 @@ def test_statistics_are_logged_and_training_is_the_same_without_them(compose, tm
 def test_a_collapse_is_told_once_and_loudly(compose):
     config = compose(*FAST)
     data = build_data(config)
-    learner = build_learner(config, data.num_classes)
+    learner = build_module(config, data.num_classes)
     with torch.no_grad():
         for parameter in learner.embedder.head.parameters():
             parameter.fill_(1.0)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from fake_benchmarks import write_cars, write_cub, write_inshop, write_sop
 
-from dml.data.listing import Counts
+from dml.data.split import Counts
 from dml.train import train
 
 SIZES = Counts(train_classes=4, test_classes=3, train_images=12, query_images=9)
@@ -52,4 +52,4 @@ def test_a_benchmark_is_judged_at_its_own_ks(
 def counted(counts: Counts) -> str:
     """The override that has the loader expect so many."""
     fields = ",".join(f"{field}:{size}" for field, size in counts._asdict().items())
-    return f"+dataset.split.counts={{_target_:dml.data.listing.Counts,{fields}}}"
+    return f"+dataset.split.counts={{_target_:dml.data.datasets.annotations.Counts,{fields}}}"

@@ -12,12 +12,13 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from dml.data import cache, images, room
+from dml.data import cache, room
+from dml.data import dataset as images
 from dml.data.cache import PixelCache
 from dml.data.crop import RandomResizedCrop
-from dml.data.datamodule import EmbeddingData
+from dml.data.datamodule import EmbeddingDataModule
+from dml.data.dataset import ImageDataset, SampleKey
 from dml.data.fill import sizes_of
-from dml.data.images import Draw, ImageDataset
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples, Split
 from dml.errors import UserError
@@ -53,7 +54,7 @@ def test_a_draw_is_the_same_to_the_last_bit(
     without = ImageDataset(samples, transform, channels)  # type: ignore[arg-type]
     with_it = kept.of(without, quiet=True)
     for index in range(len(samples)):
-        for key in (Draw(index, 5), Draw(index, 6)):
+        for key in (SampleKey(index, 5), SampleKey(index, 6)):
             one, other = without[key], with_it[key]
             assert torch.equal(one["image"], other["image"])
             assert (one["label"], one["index"]) == (other["label"], other["index"])
@@ -73,7 +74,9 @@ def test_images_are_decoded_once_and_never_again(
     dataset = ImageDataset(samples, CROP)
     first = kept.of(dataset, quiet=True)
     monkeypatch.setattr(images, "read_image", None)
-    assert torch.equal(first[Draw(2, 1)]["image"], kept.of(dataset, quiet=True)[Draw(2, 1)]["image"])
+    assert torch.equal(
+        first[SampleKey(2, 1)]["image"], kept.of(dataset, quiet=True)[SampleKey(2, 1)]["image"]
+    )
 
 
 def on_disk(samples: Samples, folder: Path, transform: object = CROP) -> ImageDataset:
@@ -117,12 +120,12 @@ def change(file: Path) -> None:
 def test_a_cache_that_is_not_as_it_was_written_is_made_anew(
     samples: Samples, tmp_path: Path, decoded: list[Path], harm, name: str
 ) -> None:  # type: ignore[no-untyped-def]
-    expected = [on_disk(samples, tmp_path / "cache")[Draw(i, 1)]["image"] for i in range(8)]
+    expected = [on_disk(samples, tmp_path / "cache")[SampleKey(i, 1)]["image"] for i in range(8)]
     (file,) = (tmp_path / "cache").glob(f"*/{name}")
     harm(file)
     again = on_disk(samples, tmp_path / "cache")
     assert len(decoded) == 16
-    assert all(torch.equal(again[Draw(i, 1)]["image"], image) for i, image in enumerate(expected))
+    assert all(torch.equal(again[SampleKey(i, 1)]["image"], image) for i, image in enumerate(expected))
 
 
 def test_a_changed_image_is_decoded_again(samples: Samples, tmp_path: Path) -> None:
@@ -232,7 +235,7 @@ def test_batches_are_the_same_with_and_without(samples: Samples, tmp_path: Path,
     def batches(kind: str | None) -> list[torch.Tensor]:
         split = Split(list("abcde"), samples, Samples(samples.images[:2], np.array([4, 4]), ["x", "y"]))
         sampler = partial(PKBatchSampler, classes_per_batch=2, images_per_class=2, steps_per_epoch=3)
-        data = EmbeddingData(
+        data = EmbeddingDataModule(
             split,
             sampler,
             train_transform=CROP,

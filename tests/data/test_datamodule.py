@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dml.data import digits
 from dml.data.crop import RandomResizedCrop
-from dml.data.datamodule import EmbeddingData
+from dml.data.datamodule import EmbeddingDataModule
+from dml.data.datasets import digits
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples, Split
 from dml.data.transforms import RandomAffine
@@ -36,12 +36,12 @@ TINY = Split(["a", "b", "c", "d", "e", "f"], numbered([5, 5, 1, 1, 3, 3]), numbe
 
 def module(
     split: Any = TINY, *, P: int = 3, K: int = 2, steps: int | None = 4, **options: Any
-) -> EmbeddingData:
+) -> EmbeddingDataModule:
     sampler = partial(PKBatchSampler, classes_per_batch=P, images_per_class=K, steps_per_epoch=steps)
-    return EmbeddingData(split, sampler, **{"channels": 1, "seed": 3, **options})
+    return EmbeddingDataModule(split, sampler, **{"channels": 1, "seed": 3, **options})
 
 
-def of_process(data: EmbeddingData, rank: int, world_size: int) -> EmbeddingData:
+def of_process(data: EmbeddingDataModule, rank: int, world_size: int) -> EmbeddingDataModule:
     data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)  # type: ignore[assignment]
     return data
 
@@ -290,7 +290,7 @@ class Watcher(Recorder):
         return super().training_step(batch, batch_idx)
 
 
-def watched(data: EmbeddingData) -> list[Tensor]:
+def watched(data: EmbeddingDataModule) -> list[Tensor]:
     """The images that Lightning's training steps get."""
     quiet = dict.fromkeys(
         ["logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False
@@ -307,7 +307,7 @@ def test_a_trainer_gets_the_batches_that_anyone_gets(tmp_path: Path, augment: st
     """Under a trainer they are finished after the transfer, else by the loader."""
     crop = RandomResizedCrop(12, scale=(0.16, 1.0))
 
-    def data() -> EmbeddingData:
+    def data() -> EmbeddingDataModule:
         options = {"train_transform": crop, "channels": 3, "num_workers": workers, "augment": augment}
         return module(files(tmp_path), P=2, **options)
 

@@ -9,8 +9,8 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from dml.build import build_data
-from dml.data.datamodule import EmbeddingData
+from dml.config.build import build_data
+from dml.data.datamodule import EmbeddingDataModule
 from dml.data.split import Samples, Split
 from dml.errors import UserError
 
@@ -58,7 +58,7 @@ def test_holdout_leaves_every_benchmark_classes_enough(compose: Compose, name: s
         Samples(pixels[test], labels[test], names[len(train) :]),
     )
     config = compose(f"dataset={name}", "protocol=holdout")
-    data = EmbeddingData(split, instantiate(config.sampler), protocol="holdout")
+    data = EmbeddingDataModule(split, instantiate(config.sampler), protocol="holdout")
     assert len(next(iter(data.train_dataloader()))["label"].unique()) == config.sampler.classes_per_batch
 
 

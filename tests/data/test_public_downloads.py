@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from fake_benchmarks import write_image
 
-from dml.data import caltech101, omniglot, prepare
+from dml import prepare
 from dml.data.acquire import Source
+from dml.data.datasets import caltech101, omniglot
 from dml.errors import UserError
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dml.data import slots as slots_module
-from dml.data.images import ImageDataset
+from dml.data.dataset import ImageDataset
 from dml.data.loader import AHEAD, ImageLoader
 from dml.data.slots import Place, Slots
 from dml.data.split import Samples

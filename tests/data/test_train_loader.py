@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from dml.data import loader as loader_module
-from dml.data.images import ImageDataset
+from dml.data.dataset import ImageDataset
 from dml.data.loader import TrainLoader
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples

@@ -11,7 +11,7 @@ from test_resume import RUN, content, same
 from torch.multiprocessing import ProcessExitedException
 from worlds import in_world
 
-from dml.command import CONF
+from dml.config.cli import CONF
 from dml.train import train
 
 SEVERAL = ("trainer=ddp", "trainer.accelerator=cpu")

@@ -12,7 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from worlds import free_port
 
-from dml.command import CONF
+from dml.config.cli import CONF
 from dml.train import train
 
 SIZE, KILLED, STEP = 3, 1, 5

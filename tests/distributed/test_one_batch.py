@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from worlds import in_world
 
-from dml.build import build_loss
-from dml.command import CONF
+from dml.config.build import build_loss
+from dml.config.cli import CONF
 from dml.distributed import gather, global_batch, mean_over_processes, sum_over_processes
 from dml.losses import DistanceWeightedMining, MarginLoss, MultiSimilarityLoss, PairLoss
 

@@ -12,11 +12,11 @@ from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 from worlds import in_world
 
-from dml.build import build_data, build_learner, build_trainer
-from dml.command import CONF
-from dml.data import digits
+from dml.config.build import build_data, build_module, build_trainer
+from dml.config.cli import CONF
+from dml.data.datasets import digits
 from dml.data.split import Samples, Split
-from dml.loggers import read_rows
+from dml.runs.loggers import read_rows
 from dml.train import train
 
 RUN = (
@@ -64,7 +64,7 @@ def run_with_memory(folder: Path) -> dict[str, Any]:
     config = composed(folder, "loss=margin", *exact, *memory, *steps)
     seed_everything(config.seed, workers=True, verbose=False)
     data = build_data(config)
-    learner = build_learner(config, data.num_classes)
+    learner = build_module(config, data.num_classes)
     build_trainer(config).fit(learner, datamodule=data)
     return {"state": learner.state_dict(), "losses": losses(folder)}
 

@@ -1,0 +1,43 @@
+"""What a run must beat: raw pixels, and the network before it learnt anything."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dml.callbacks.retrieval_metrics import evaluate_embeddings
+from dml.data.datamodule import EmbeddingDataModule
+from dml.retrieval.store import EmbeddingStore
+
+
+class RawPixels(nn.Module):
+    """The image itself as its embedding, L2-normalised."""
+
+    def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        return F.normalize(image.flatten(1), dim=1)
+
+
+@torch.no_grad()
+def test_metrics(embedder: nn.Module, data: EmbeddingDataModule, ks: Sequence[int]) -> dict[str, float]:
+    """Retrieval metrics of the test set under any embedder, in one process; the global RNG stays as it was."""
+    store = EmbeddingStore()
+    was_training = embedder.training
+    embedder.eval()
+    with torch.random.fork_rng(devices=[]):
+        for batch in data.test_dataloader():
+            store.add(batch["index"], embedder(batch["image"]))
+    embedder.train(was_training)
+    evaluation = data.evaluation_set("test")
+    return evaluate_embeddings(store.ordered(len(evaluation.samples)), evaluation, ks)
+
+
+def baselines(
+    embedder: nn.Module, data: EmbeddingDataModule, ks: Sequence[int]
+) -> dict[str, dict[str, float]]:
+    """Test metrics of raw pixels and of the network as it is now."""
+    return {
+        "raw pixels": test_metrics(RawPixels(), data, ks),
+        "untrained": test_metrics(embedder, data, ks),
+    }

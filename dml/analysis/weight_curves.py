@@ -1,0 +1,76 @@
+"""The weight of one pair against its own similarity, the rest of its anchor's row standing still."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dml.analysis.dependence import KINDS, Kind, row_pairs, steady_weights
+from dml.errors import UserError
+from dml.losses import PairLoss
+
+
+@dataclass(frozen=True)
+class Row:
+    """An anchor's pairs, their similarities evenly spaced over a range for each kind.
+
+    Args:
+        positives: how many positives, at least 1.
+        negatives: how many negatives, at least 1.
+        positive_range: lowest and highest similarity of the positives, in [−1, 1].
+        negative_range: likewise of the negatives.
+
+    Raises:
+        UserError: a count is below 1 or a range leaves [−1, 1].
+    """
+
+    positives: int = 4
+    negatives: int = 75
+    positive_range: Sequence[float] = (0.4, 0.8)
+    negative_range: Sequence[float] = (-0.2, 0.5)
+
+    def __post_init__(self) -> None:
+        if min(self.positives, self.negatives) < 1:
+            raise UserError(f"row: needs at least 1 of each kind, not {self.positives} and {self.negatives}.")
+        for kind, (low, high) in (("positive", self.positive_range), ("negative", self.negative_range)):
+            if not -1 <= low <= high <= 1:
+                raise UserError(f"row.{kind}_range must rise within [-1, 1], not [{low}, {high}].")
+
+    def similarity(self) -> Float[Tensor, "R"]:
+        """Similarities, positives first."""
+        (low, high), (below, above) = self.positive_range, self.negative_range
+        positive = torch.linspace(low, high, self.positives, dtype=torch.float64)
+        return torch.cat([positive, torch.linspace(below, above, self.negatives, dtype=torch.float64)])
+
+    def column(self, kind: Kind) -> int:
+        """The pair of a kind that is moved: the middle one."""
+        return self.positives // 2 if kind == "positive" else self.positives + self.negatives // 2
+
+
+class WeightCurves(NamedTuple):
+    """Weights |∂ℓ_i/∂S_ij| of a positive and of a negative at each of N similarities."""
+
+    similarity: Float[Tensor, "N"]
+    positive: Float[Tensor, "N"]
+    negative: Float[Tensor, "N"]
+
+
+def weight_curves(loss: PairLoss, row: Row, points: int = 401) -> WeightCurves:
+    """Weights as one pair's similarity runs from −1 to 1 and the others of its row stay.
+
+    Args:
+        loss: any pair loss.
+        row: the anchor's pairs.
+        points: N, similarities tried.
+    """
+    similarity_N = torch.linspace(-1, 1, points, dtype=torch.float64)
+    pairs = row_pairs(points, row.positives, row.negatives)
+    curves = {}
+    for kind in KINDS:
+        S_NR = row.similarity().repeat(points, 1)
+        S_NR[:, row.column(kind)] = similarity_N
+        curves[kind] = steady_weights(loss, S_NR, pairs)[:, row.column(kind)]
+    return WeightCurves(similarity_N, **curves)

@@ -1,0 +1,124 @@
+"""From a configuration to the objects it describes."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import InterpolationResolutionError
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from dml.config.arguments import RENAMED, check_numbers
+from dml.data.datamodule import EmbeddingDataModule
+from dml.errors import UserError
+from dml.losses.chunks import check_chunk
+from dml.losses.memory import CrossBatchMemory
+from dml.module import EmbeddingModule
+from dml.runs.checkpoints import AtomicCheckpointIO
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain containers, interpolations replaced by what they stand for.
+
+    Raises:
+        UserError: an interpolation stands for nothing.
+    """
+    try:
+        container = OmegaConf.to_container(config, resolve=True)
+    except InterpolationResolutionError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{config.get('_target_')}: {reason}; give it on the command line.") from error
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def without_lambda(node: Any) -> Any:
+    """The containers with each key `lambda`, a word that Python keeps to itself, called `lam`."""
+    if isinstance(node, dict):
+        return {RENAMED.get(key, key): without_lambda(value) for key, value in node.items()}
+    return [without_lambda(value) for value in node] if isinstance(node, list) else node
+
+
+def build(config: DictConfig, **extra: Any) -> Any:
+    """The object that `config._target_` describes; a key it does not know is an error that names it.
+
+    Raises:
+        UserError: the target refuses the keys or their values.
+    """
+    try:
+        return instantiate(config, **extra)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if isinstance(cause, (TypeError, ValueError, MisconfigurationException)):
+            raise UserError(f"{config.get('_target_')}: {cause}") from error
+        raise
+
+
+def build_data(config: DictConfig) -> EmbeddingDataModule:
+    """The data module, its dataset loaded and checked."""
+    data: EmbeddingDataModule = build(config.data)
+    data.setup()
+    return data
+
+
+def build_loss(config: DictConfig, num_classes: int) -> Any:
+    """The loss; `lambda`, a word Python keeps to itself, goes to the argument `lam`.
+
+    A loss with parameters per class has a key `num_classes`; null there means the training classes. `chunk`, which
+    every loss has, is set on it afterwards.
+    """
+    plain = resolved(config)
+    check_numbers(plain, "loss")
+    keys = without_lambda(plain)
+    chunk = keys.pop("chunk", "auto")
+    check_chunk(chunk)
+    if keys.get("num_classes", num_classes) is None:
+        keys["num_classes"] = num_classes
+    built = build(OmegaConf.create(keys))
+    built.chunk = chunk
+    return built
+
+
+def build_memory(config: DictConfig, embedding_dim: int) -> CrossBatchMemory | None:
+    """The memory of past batches, if there is one.
+
+    Raises:
+        UserError: each process's own batch is to be compared with itself alone.
+    """
+    if config.get("memory") is None:
+        return None
+    if config.sampler.get("scope") == "local":
+        raise UserError("memory=… is one for all processes: it needs sampler.scope=global.")
+    return build(config.memory)(embedding_dim=embedding_dim)
+
+
+def build_module(config: DictConfig, num_classes: int) -> EmbeddingModule:
+    """Network, loss and what optimises them."""
+    embedder = build(config.model)
+    return EmbeddingModule(
+        embedder=embedder,
+        loss=build_loss(config.loss, num_classes),
+        optimizer=build(config.optimizer),
+        scheduler=build(config.scheduler),
+        lr_factors=config.lr_factors,
+        config=config,
+        scope=config.sampler.get("scope", "global"),
+        memory=build_memory(config, embedder.embedding_dim),
+    )
+
+
+def build_trainer(config: DictConfig) -> pl.Trainer:
+    """The trainer with the configured callbacks and loggers."""
+    callbacks = [build(callback) for callback in config.callbacks.values() if callback]
+    loggers = [build(logger) for logger in config.logger.values() if logger]
+    interval = min(config.trainer.val_check_interval, config.trainer.max_steps)
+    return build(
+        config.trainer,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        val_check_interval=interval,
+    )

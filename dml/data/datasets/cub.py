@@ -1,0 +1,58 @@
+"""CUB-200-2011: 11,788 photographs of 200 kinds of birds."""
+
+from pathlib import Path
+
+from dml.data.acquire import Source, acquire, top_folder
+from dml.data.datasets.annotations import Listed, parse_lines, to_split
+from dml.data.split import Counts, Split, check_counts
+from dml.errors import UserError
+
+TOP = "CUB_200_2011"
+COUNTS = Counts(train_classes=100, test_classes=100, train_images=5_864, query_images=5_924)
+SOURCES = (
+    Source(
+        "CUB_200_2011.tgz",
+        makes=TOP,
+        md5="97eceeb196236b17998738112f37df78",
+        urls=("https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",),
+    ),
+)
+ELSEWHERE = (
+    "or get CUB_200_2011.tgz by hand (Caltech data record 65de6-vp158, or a mirror of CUB-200-2011) and name "
+    "it with --archive."
+)
+
+
+def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> Split:
+    """Classes 1–100 train, 101–200 test and search one another; the archive's own flags are not used.
+
+    Source: Wah, Branson, Welinder, Perona, Belongie, The Caltech-UCSD Birds-200-2011 Dataset, 2011; split of
+    Song et al., CVPR 2016.
+
+    Args:
+        root: folder that holds CUB_200_2011/.
+        download: fetch and unpack it if it is not there.
+        counts: what to find; as many of the first classes as it says train.
+
+    Raises:
+        UserError: missing, malformed, or other counts.
+    """
+    root = Path(root)
+    if download and not (root / TOP).is_dir():
+        acquire(root, SOURCES, ELSEWHERE)
+    top = top_folder(root, TOP, "cub")
+    name_of = _read(top / "classes.txt", "<class id> <class name>")
+    label_of = _read(top / "image_class_labels.txt", "<image id> <class id>")
+    listed = []
+    for image, path in _read(top / "images.txt", "<image id> <path>").items():
+        label = label_of.get(image, "")
+        if label not in name_of:
+            raise UserError(f"{top / 'image_class_labels.txt'} gives image {image} no class: get it again.")
+        role = "train" if int(label) <= counts.train_classes else "query"
+        listed.append(Listed(role, name_of[label], f"{TOP}/images/{path}", top / "images" / path))
+    return check_counts(to_split(listed, list(name_of.values())), counts, "CUB-200-2011", root)
+
+
+def _read(file: Path, form: str) -> dict[str, str]:
+    """What a file of numbered lines says of every number."""
+    return {fields[0]: fields[1] for fields in parse_lines(file, r"(\d+)\s+(.+)", form)}

@@ -1,0 +1,72 @@
+"""Anyone's own images: a table that says of each its class and its role."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from dml.data.datasets.annotations import Listed, to_split
+from dml.data.datasets.folder import check_own
+from dml.data.split import Split
+from dml.errors import UserError
+
+COLUMNS = ("path", "label", "split")
+ROLES = {"train": "train", "test": "query", "query": "query", "gallery": "gallery"}
+
+
+def load(root: str | Path, file: str | Path = "manifest.csv") -> Split:
+    """The images of a CSV table with the columns `path,label,split`, others being passed over.
+
+    Args:
+        root: folder that the paths are relative to; absolute paths stand for themselves.
+        file: the table, relative to root or absolute: UTF-8, separated by commas, a name with a comma in
+            double quotes. `split` is train; and either test, whose images search one another, or query and
+            gallery.
+
+    Raises:
+        UserError: no such table, a missing column, a line that is not right (named), a path listed twice, a
+            class in training and test.
+    """
+    root, file = Path(root), Path(root, file)
+    listed, splits, first_line = [], set(), dict[str, int]()
+    for number, (path, label, split) in _rows(file):
+        if path in first_line:
+            raise UserError(
+                f"{file}, line {number}: '{path}' was in line {first_line[path]} already: keep one."
+            )
+        first_line[path] = number
+        splits.add(split)
+        listed.append(Listed(ROLES[split], label, path, root / path))
+    if splits not in ({"train", "test"}, {"train", "query", "gallery"}):
+        raise UserError(
+            f"{file} has the splits {', '.join(sorted(splits)) or '(none)'}: "
+            "there must be train and test, or train, query and gallery."
+        )
+    return check_own(to_split(listed), str(file))
+
+
+def _rows(file: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
+    """Number and path, label and split of every line."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines, strict=True)
+            if absent := [column for column in COLUMNS if column not in (reader.fieldnames or [])]:
+                raise UserError(
+                    f"{file} lacks the column '{absent[0]}': the first line must be path,label,split, "
+                    f"separated by commas, and is {','.join(reader.fieldnames or [])!r}."
+                )
+            for row in reader:
+                yield reader.line_num, _checked(file, reader.line_num, row)
+    except OSError as error:
+        raise UserError(f"Cannot read the table {file}: {error.strerror}; set dataset.file.") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} is not a CSV table in UTF-8 ({error}): save it as one.") from None
+
+
+def _checked(file: Path, number: int, row: dict[str, str]) -> tuple[str, str, str]:
+    path, label, split = (row[column] for column in COLUMNS)
+    if not path or not label or split not in ROLES or None in row:
+        raise UserError(
+            f"{file}, line {number}: found path {path!r}, label {label!r}, split {split!r}; a line needs a "
+            "path, a label and train, test, query or gallery (a name with a comma goes in double quotes)."
+        )
+    return path, label, split

@@ -1,0 +1,53 @@
+"""Stanford Online Products: 120,053 photographs of 22,634 products."""
+
+from pathlib import Path
+
+from dml.data.acquire import Source, acquire, top_folder
+from dml.data.datasets.annotations import Listed, parse_lines, to_split
+from dml.data.split import Counts, Split, check_counts
+
+TOP = "Stanford_Online_Products"
+COUNTS = Counts(train_classes=11_318, test_classes=11_316, train_images=59_551, query_images=60_502)
+SOURCES = (
+    Source(
+        "Stanford_Online_Products.zip",
+        makes=TOP,
+        md5="7f73d41a2f44250d4779881525aea32e",
+        urls=(
+            "http://ftp.cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
+            "ftp://cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
+        ),
+    ),
+)
+ELSEWHERE = (
+    "or get Stanford_Online_Products.zip by hand (the project's page is "
+    "https://cvgl.stanford.edu/projects/lifted_struct/; there are mirrors) and name it with --archive."
+)
+LISTS = {"train": "Ebay_train.txt", "query": "Ebay_test.txt"}
+
+
+def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> Split:
+    """The products of Ebay_train.txt train, those of Ebay_test.txt test and search one another.
+
+    Source: Song, Xiang, Jegelka, Savarese, Deep Metric Learning via Lifted Structured Feature Embedding,
+    CVPR 2016.
+
+    Args:
+        root: folder that holds Stanford_Online_Products/.
+        download: fetch and unpack it if it is not there.
+        counts: what to find.
+
+    Raises:
+        UserError: missing, malformed, or other counts.
+    """
+    root = Path(root)
+    if download and not (root / TOP).is_dir():
+        acquire(root, SOURCES, ELSEWHERE)
+    top = top_folder(root, TOP, "sop")
+    pattern, form = r"\d+\s+(\d+)\s+\d+\s+(.+)", "<image id> <class id> <super class id> <path>"
+    listed = [
+        Listed(role, f"product {product}", f"{TOP}/{path}", top / path)
+        for role, file in LISTS.items()
+        for product, path in parse_lines(top / file, pattern, form, header=1)
+    ]
+    return check_counts(to_split(listed), counts, "Stanford Online Products", root)

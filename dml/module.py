@@ -1,0 +1,160 @@
+"""What is trained: an embedding network and the loss that shapes it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from dml.data.datamodule import data_of
+from dml.distributed import gather_objects, global_batch, mean_over_processes, rank, share_buffers
+from dml.errors import UserError
+from dml.gradient_mean import add_in_order_of_ranks
+from dml.losses import PairLoss
+from dml.losses.memory import CrossBatchMemory
+from dml.retrieval.store import EmbeddingStore
+
+
+class EmbeddingModule(pl.LightningModule):
+    """Embedding network and pair-based loss under Lightning.
+
+    Args:
+        embedder: images (B, C, H, W) → L2-normalised embeddings (B, D); its parameters under `head` belong to the
+            head, all others to the backbone.
+        loss: any of `dml.losses`.
+        optimizer: makes the optimiser from parameter groups.
+        scheduler: makes the learning-rate schedule, in steps, from the optimiser.
+        lr_factors: factors on the learning rate for "backbone", "head" and "loss" (proxies, margins).
+        config: the run's whole configuration; kept in every checkpoint, from which alone the model can be rebuilt.
+        scope: "global" compares each image with those of all processes, "local" with its own process's alone.
+        memory: embeddings of past batches to compare with as well.
+    """
+
+    def __init__(
+        self,
+        embedder: nn.Module,
+        loss: PairLoss,
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        scheduler: Callable[[Optimizer], LRScheduler],
+        lr_factors: Mapping[str, float],
+        config: DictConfig,
+        scope: str = "global",
+        memory: CrossBatchMemory | None = None,
+    ) -> None:
+        super().__init__()
+        # Plain containers only: a checkpoint is read without running any code from it.
+        self.save_hyperparameters(OmegaConf.to_container(config, resolve=True))
+        self.config = OmegaConf.to_container(config, resolve=False)
+        self.embedder = embedder
+        self.loss = loss
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.lr_factors = lr_factors
+        self.local = scope == "local"
+        self.memory = memory
+        if memory is not None:
+            # The same on every process already: DDP need not copy it at every step.
+            self._ddp_params_and_buffers_to_ignore = [f"memory.{name}" for name, _ in memory.named_buffers()]
+        self.evaluated = EmbeddingStore()
+        self.rng_states: list[dict[str, Tensor]] = []  # of each process, from a checkpoint
+
+    def forward(self, image: Tensor) -> Float[Tensor, "B D"]:
+        return self.embedder(image)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
+        z_BD, label_B = self(batch["image"]), batch["label"]
+        z_RD, label_R, self_index, weight = global_batch(z_BD, label_B, self.local)
+        references = (z_RD, label_R) if self.memory is None else self.memory.references(z_RD, label_R)
+        self.loss.seed = seed_of_step(self.hparams["seed"], self.global_step, rank() if self.local else 0)
+        loss = self.loss(z_BD, label_B, *references, self_index) * weight
+        mean = mean_over_processes(loss)
+        self._stop_at_nan(mean, batch["index"])
+        if self.memory is not None:
+            self.memory.add(z_RD, label_R)
+        self.log("train/loss", mean, prog_bar=True, batch_size=len(z_RD))
+        return {"loss": loss, "embedding": z_BD.detach()}
+
+    def _stop_at_nan(self, loss: Tensor, index_B: Tensor) -> None:
+        if torch.isfinite(loss):
+            return
+        names = data_of(self.trainer).train_set.names
+        shown = ", ".join(names[i] for i in index_B[:3].tolist())
+        raise UserError(
+            f"The loss is {loss.item()} at step {self.global_step}, on the batch of {shown}, …: lower optimizer.lr "
+            "or look at these images; any checkpoint written before this step is untouched."
+        )
+
+    def on_validation_epoch_start(self) -> None:
+        share_buffers(self.embedder)
+        self.evaluated.clear()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluated.add(batch["index"], self(batch["image"]))
+
+    on_test_epoch_start = on_validation_epoch_start
+    test_step = validation_step
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["config"] = self.config
+        checkpoint["rng"] = gather_objects(rng_state())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.rng_states = checkpoint.get("rng", [])
+
+    def on_train_start(self) -> None:
+        if rank() < len(self.rng_states):
+            set_rng_state(self.rng_states[rank()])
+        add_in_order_of_ranks(self.trainer.strategy.model)
+
+    def configure_optimizers(self) -> Any:
+        head = [p for name, p in self.embedder.named_parameters() if name.startswith("head.")]
+        in_head = {id(p) for p in head}
+        groups = {
+            "backbone": [p for p in self.embedder.parameters() if id(p) not in in_head],
+            "head": head,
+            "loss": list(self.loss.parameters()),
+        }
+        # The optimiser carries the base rate; Adam and its kin take it from `lr` unless a group names its own.
+        try:
+            optimizer = self.make_optimizer([{"params": p, "name": name} for name, p in groups.items() if p])
+            for group in optimizer.param_groups:
+                group["lr"] *= self.lr_factors[group["name"]]
+            scheduler = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
+        except (TypeError, ValueError) as error:  # a value or a key that they refuse
+            raise UserError(f"optimizer or scheduler: {error}") from error
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+
+def rng_state() -> dict[str, Tensor]:
+    """torch's generators, of the CPU and of this process's GPU.
+
+    Only dropout and the like draw from them; batches and augmentation follow from (seed, epoch, step) alone, and what
+    a mining draws from `seed_of_step`.
+    """
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def set_rng_state(state: dict[str, Tensor]) -> None:
+    """Go on from `rng_state`."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def seed_of_step(seed: int, step: int, stream: int = 0) -> int:
+    """The seed of one step's draws, 0 … 2⁶³ − 1: the same in a run that was resumed.
+
+    Args:
+        seed: the run's, ≥ 0.
+        step: of the optimiser, ≥ 0.
+        stream: tells apart what draws for itself, such as processes with a batch of their own; ≥ 0.
+    """
+    return int(np.random.SeedSequence([seed, step, stream]).generate_state(1, np.uint64)[0]) >> 1

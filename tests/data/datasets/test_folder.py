@@ -1,0 +1,188 @@
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+from fake_benchmarks import write_image, write_tree
+from omegaconf import OmegaConf
+
+from dml.data.datasets import folder
+from dml.data.split import Samples, Split
+from dml.errors import UserError
+
+
+def classes_of(split: Split, samples: Samples) -> list[str]:
+    return sorted({split.classes[label] for label in samples.labels})
+
+
+def test_the_last_classes_by_name_test(tmp_path: Path) -> None:
+    split = folder.load(write_tree(tmp_path, {"d": 2, "b": 3, "a": 2, "c": 2}))
+    assert (classes_of(split, split.train), classes_of(split, split.query)) == (["a", "b"], ["c", "d"])
+    assert split.train.names == ["a/0.png", "a/1.png", "b/0.png", "b/1.png", "b/2.png"]
+    assert split.gallery is None
+
+
+@pytest.mark.parametrize(("share", "test"), [(0.01, "d"), (0.25, "d"), (0.75, "bcd"), (0.99, "bcd")])
+def test_the_share(tmp_path: Path, share: float, test: str) -> None:
+    split = folder.load(write_tree(tmp_path, dict.fromkeys("abcd", 2)), test_share=share)
+    assert classes_of(split, split.query) == list(test)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 50.0])
+def test_a_share_that_is_none(tmp_path: Path, share: float) -> None:
+    with pytest.raises(UserError, match=rf"dataset.test_share={share} must be above 0 and below 1"):
+        folder.load(write_tree(tmp_path, dict.fromkeys("ab", 2)), test_share=share)
+
+
+def test_chosen_test_classes(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a": 2, "b": 2, "7": 2})
+    # As the command line gives them: numbers that are names.
+    split = folder.load(tmp_path, test_classes=OmegaConf.create(["a", "7"]))
+    assert classes_of(split, split.query) == ["7", "a"]
+    with pytest.raises(UserError, match=r"dataset.test_classes has 'x', which is no folder"):
+        folder.load(tmp_path, test_classes=["a", "x"])
+    for none_or_all in ([], ["a", "b", "7"]):
+        with pytest.raises(UserError, match="must name some of the 3 classes"):
+            folder.load(tmp_path, test_classes=none_or_all)
+
+
+def test_train_and_test_folders(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"train/a": 2, "train/b": 2, "test/c": 3})
+    split = folder.load(tmp_path)
+    assert (len(split.train), len(split.query), split.gallery) == (4, 3, None)
+    assert split.query.names[0] == "test/c/0.png"
+    with pytest.raises(UserError, match=r"leave out dataset.test_classes"):
+        folder.load(tmp_path, test_classes=["c"])
+
+
+def test_query_and_gallery_folders(tmp_path: Path) -> None:
+    split = folder.load(write_tree(tmp_path, {"train/a": 2, "query/b": 1, "gallery/b": 3}))
+    assert split.gallery is not None
+    assert (len(split.query), len(split.gallery)) == (1, 3)
+
+
+def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
+    split = folder.load(write_tree(tmp_path, {"bus": 2, "train": 2}))
+    assert split.classes == ["bus", "train"]
+
+
+@pytest.mark.parametrize("others", [["test", "val"], ["query"], ["test", "query", "gallery"]])
+def test_folders_that_make_no_split(tmp_path: Path, others: list[str]) -> None:
+    for number, name in enumerate(["train", *others]):
+        write_tree(tmp_path / name, {f"class {number}": 2})
+    with pytest.raises(UserError, match=r"beside train/ there must be exactly test/, or exactly"):
+        folder.load(tmp_path)
+
+
+def test_train_and_val_folders(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"train/a": 2, "val/b": 2})
+    with pytest.raises(
+        UserError, match=r"train holds a folder, 'a', where images were expected: the layout is"
+    ):
+        folder.load(tmp_path)
+
+
+def test_a_class_on_both_sides(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"train/a": 2, "train/b": 2, "test/a": 2, "test/b": 2})
+    with pytest.raises(UserError, match=r"class 'a' \(and 1 more\) in training and in test.* on one side"):
+        folder.load(tmp_path)
+
+
+def test_a_class_with_one_image(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a": 1, "b": 2, "c": 1, "d": 2})
+    with pytest.warns(UserWarning, match=r"test classes without a second image to find: 'c'; ") as caught:
+        assert len(folder.load(tmp_path).query) == 3
+    assert len(caught) == 1
+
+
+def test_a_single_class_to_search(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a": 2, "b": 2, "c": 2})
+    with pytest.warns(UserWarning, match=r"one class to search, 'c': whatever is found is right"):
+        folder.load(tmp_path, test_share=0.1)
+
+
+def test_nothing_to_find_at_all(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no test class with a second image to find, beginning with 'b'"):
+        folder.load(write_tree(tmp_path, {"a": 2, "b": 1}))
+
+
+def test_an_empty_class(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "c").mkdir()
+    with pytest.raises(UserError, match=r"The class folder .*/c holds no images .*: remove or fill it"):
+        folder.load(tmp_path)
+
+
+def test_a_broken_link(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "a" / "2.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(UserError, match=r"a/2.png is a broken link to .*gone.png: mend it or remove it"):
+        folder.load(tmp_path)
+
+
+def test_links_that_hold_are_followed(tmp_path: Path) -> None:
+    elsewhere = write_tree(tmp_path / "elsewhere", {"a": 2})
+    write_tree(tmp_path / "root", {"b": 2})
+    (tmp_path / "root" / "a").symlink_to(elsewhere / "a")
+    assert len(folder.load(tmp_path / "root").train) == 2
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tree(tmp_path, {"a": 2, "b": 2})
+    scandir = os.scandir
+
+    def refuse(path: Path) -> object:
+        if Path(path).name == "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(UserError, match=r"Cannot read the folder .*/b: Permission denied"):
+        folder.load(tmp_path)
+
+
+@pytest.mark.parametrize("sizes", [{}, {"only": 4}])
+def test_too_few_classes(tmp_path: Path, sizes: dict[str, int]) -> None:
+    with pytest.raises(
+        UserError, match=rf"has {len(sizes)} class folders, but a split needs two: the layout"
+    ):
+        folder.load(write_tree(tmp_path, sizes))
+
+
+def test_a_missing_root(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"dataset.root=.*nowhere is not a folder: give one with <class>/<image>"
+    ):
+        folder.load(tmp_path / "nowhere")
+
+
+def test_odd_names_work(tmp_path: Path) -> None:
+    odd = ["b c", "k=v", "x,y", "naïve Ω", "[list]", "{dict}", "it's", 'quo"te']
+    split = folder.load(write_tree(tmp_path / "my = images, 2", dict.fromkeys(odd, 2)))
+    assert sorted(split.classes) == sorted(odd)
+    assert all(Path(image).is_file() for image in [*split.train.images, *split.query.images])
+
+
+def test_names_that_are_not_utf8_work(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    split = folder.load(write_tree(tmp_path, {"a": 2, name: 2}))
+    assert name in split.classes
+
+
+def test_other_files_are_passed_over_with_a_word(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a": 2, "b": 2})
+    (tmp_path / "a" / "Thumbs.db").touch()
+    write_image(tmp_path / "stray.png")
+    with pytest.warns(UserWarning, match=r"passed over: '.*Thumbs.db' \(and 1 more\)"):
+        assert len(folder.load(tmp_path).train) == 2
+
+
+def test_hidden_files_readmes_and_upper_case(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a": 2, "b": 2, "c": 2, "d": 2})
+    for name in (".DS_Store", "a/.DS_Store", "README.md"):
+        (tmp_path / name).touch()
+    (tmp_path / ".unpacking-x" / "half").mkdir(parents=True)
+    (tmp_path / "a" / "0.png").rename(tmp_path / "a" / "0.PNG")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert folder.load(tmp_path).train.names[:2] == ["a/0.PNG", "a/1.png"]

@@ -1,0 +1,16 @@
+"""What people read."""
+
+from dml.runs.report import print_table, readable
+
+
+def test_shares_have_four_digits_and_counts_none():
+    assert readable("recall_at_1", 0.98765) == "0.9877"
+    assert readable("queries_left_out", 1234.0) == readable("test/queries_left_out", 1234.0) == "1,234"
+
+
+def test_columns_stand_side_by_side(capsys):
+    print_table("title", {"raw pixels": {"recall_at_1": 0.5}, "trained": {"recall_at_1": 1.0, "nmi": 0.25}})
+    printed = capsys.readouterr().out
+    assert printed.startswith("title\n")
+    assert "│ recall_at_1 │ 0.5000     │ 1.0000  │" in printed
+    assert "│ nmi         │ –          │ 0.2500  │" in printed

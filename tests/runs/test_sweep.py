@@ -1,0 +1,83 @@
+"""The table at the end of a sweep."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from dml.runs.sweep import print_trials, read_trials, write_csv
+
+
+def trial(folder: Path, number: int, overrides: list[str], figures: dict | None) -> None:
+    (folder / str(number) / ".hydra").mkdir(parents=True)
+    OmegaConf.save(OmegaConf.create(overrides), folder / str(number) / ".hydra" / "overrides.yaml")
+    if figures is not None:
+        (folder / str(number) / "metrics.json").write_text(json.dumps(figures))
+
+
+def test_trials_are_sorted_by_recall_and_failed_ones_come_last(tmp_path):
+    trial(tmp_path, 0, ["loss.alpha=1"], {"test/recall_at_1": 0.5, "steps": 3})
+    trial(tmp_path, 1, ["loss.alpha=2"], {"test/recall_at_1": 0.7})
+    trial(tmp_path, 2, ["loss.alpha=-1"], {"error": "UserError: loss.alpha must be positive"})
+    trial(tmp_path, 3, ["loss.alpha=3"], None)
+    rows = read_trials(tmp_path)
+    assert [row["loss.alpha"] for row in rows] == ["2", "1", "-1", "3"]
+    assert [row.get("error", "")[:9] for row in rows[2:]] == ["UserError", "did not f"]
+
+    write_csv(rows, tmp_path / "sweep.csv")
+    with (tmp_path / "sweep.csv").open() as stream:
+        read = list(csv.DictReader(stream))
+    assert read[0] == {"trial": "1", "loss.alpha": "2", "test/recall_at_1": "0.7", "error": ""}
+
+
+METRICS = {f"test/{name}": 0.98765 for name in ("map_at_r", "nmi", "r_precision")}
+METRICS |= {f"test/recall_at_{k}": 0.98765 for k in (1, 16, 2, 4, 8)}
+
+
+def grid(folder: Path) -> list[dict]:
+    """Three trials of two mining rules, one of which failed."""
+    trial(folder, 0, ["mining=distance_weighted", "seed=0", "dataset=digits"], METRICS)
+    trial(folder, 1, ["mining=relative", "seed=1", "dataset=digits"], METRICS)
+    trial(folder, 2, ["mining=nothing", "seed=2", "dataset=digits"], {"error": "UserError: no.\ndetails"})
+    return read_trials(folder)
+
+
+def printed(
+    rows: list[dict], width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> tuple[str, list[str]]:
+    """All that is printed in a terminal of so many columns, and the table's headings."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_trials(rows, "3 trials")
+    text = capsys.readouterr().out
+    return text, [cell.strip() for cell in text.splitlines()[2].strip("┃").split("┃")]
+
+
+def test_all_columns_where_there_is_room_recall_at_1_after_the_overrides(tmp_path, monkeypatch, capsys):
+    text, headings = printed(grid(tmp_path), 200, monkeypatch, capsys)
+    recalls = [f"recall_at_{k}" for k in (1, 2, 4, 8, 16)]
+    assert headings == ["trial", "mining", "seed", *recalls, "map_at_r", "nmi", "r_precision"]
+    assert "Left out" not in text
+    assert text.endswith("Trial 2 failed: UserError: no.\n")
+
+
+def test_a_narrow_terminal_leaves_columns_out_and_cuts_none(tmp_path, monkeypatch, capsys):
+    text, headings = printed(grid(tmp_path), 80, monkeypatch, capsys)
+    assert headings == ["trial", "mining", "seed", "recall_at_1", "recall_at_2", "recall_at_4"]
+    assert "in sweep.csv: recall_at_8, recall_at_16, map_at_r, nmi, r_precision." in text
+    assert "distance_weighted" in text
+    assert "…" not in text
+    assert max(map(len, text.splitlines()[1:-2])) <= 80
+
+
+def test_a_very_narrow_terminal_keeps_the_overrides_and_recall_at_1(tmp_path, monkeypatch, capsys):
+    text, headings = printed(grid(tmp_path), 40, monkeypatch, capsys)
+    assert len(headings) == 4
+    assert "…" not in text
+
+
+def test_a_single_trial_shows_its_overrides(tmp_path, monkeypatch, capsys):
+    trial(tmp_path, 0, ["loss.alpha=1"], METRICS)
+    _, headings = printed(read_trials(tmp_path), 80, monkeypatch, capsys)
+    assert headings[:3] == ["trial", "loss.alpha", "recall_at_1"]
