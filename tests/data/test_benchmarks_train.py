@@ -52,4 +52,4 @@ def test_a_benchmark_is_judged_at_its_own_ks(
 def counted(counts: Counts) -> str:
     """The override that has the loader expect so many."""
     fields = ",".join(f"{field}:{size}" for field, size in counts._asdict().items())
-    return f"+dataset.split.counts={{_target_:dml.data.datasets.annotations.Counts,{fields}}}"
+    return f"+dataset.split.counts={{_target_:dml.data.split.Counts,{fields}}}"
