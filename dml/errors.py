@@ -8,7 +8,14 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """A mistake in the input or the configuration; its message is one sentence that says what to do."""
+    """A mistake in the input or the configuration; its message is one sentence that says what to do.
+
+    A DataLoader raises a worker's error again with the worker's whole traceback as its message; what stands after the
+    traceback's last `UserError: ` is the sentence.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rsplit("UserError: ", 1)[-1].strip())
 
 
 @contextmanager

@@ -58,7 +58,6 @@ def bare_steps(config: DictConfig, data: EmbeddingDataModule) -> Iterator[None]:
         for batch in loader:
             optimizer.zero_grad()
             batch = {key: value.to(device) for key, value in batch.items()}
-            batch = data.on_after_batch_transfer(batch, 0)
             loss(network(batch["image"]), batch["label"]).backward()
             optimizer.step()
             if device == "cuda":

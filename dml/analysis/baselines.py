@@ -3,20 +3,21 @@
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dml.callbacks.retrieval_metrics import evaluate_embeddings
 from dml.data.datamodule import EmbeddingDataModule
+from dml.models.preprocessing import in_unit_range
 from dml.retrieval.store import EmbeddingStore
 
 
 class RawPixels(nn.Module):
     """The image itself as its embedding, L2-normalised."""
 
-    def forward(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
-        return F.normalize(image.flatten(1), dim=1)
+    def forward(self, image: Float[Tensor, "B C H W"] | UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        return F.normalize(in_unit_range(image).flatten(1), dim=1)
 
 
 @torch.no_grad()

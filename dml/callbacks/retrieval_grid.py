@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from dml.data.datamodule import EmbeddingDataModule, data_of
 from dml.data.protocol import EvaluationSet
+from dml.models.preprocessing import in_unit_range
 from dml.module import EmbeddingModule
 from dml.retrieval.index import Neighbours, nearest
 
@@ -75,7 +76,7 @@ def draw(data: EmbeddingDataModule, query_Q: np.ndarray, found: Neighbours) -> F
 
 def show(axis: Axes, image_CHW: torch.Tensor, title: str, colour: str) -> None:
     """One image, framed and titled in a colour."""
-    axis.imshow(image_CHW.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+    axis.imshow(in_unit_range(image_CHW).permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[:].set(color=colour, linewidth=3)

@@ -1,11 +1,11 @@
-"""Random crops at a fraction of torchvision's cost, one at a time or, in two halves, of a batch on its device."""
+"""Random crops at a fraction of torchvision's cost."""
 
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,8 +27,7 @@ class RandomResizedCrop(nn.Module):
 
     Distributed as torchvision's RandomResizedCrop and RandomHorizontalFlip in turn: area and log aspect ratio
     are uniform in their ranges; a part that does not fit is drawn again, ten times at most; then it is the
-    middle of the image. Bilinear with antialias; in two halves, for a device, without antialias, which lets
-    parts much larger than `size` look sharper.
+    middle of the image. Bilinear with antialias.
 
     Args:
         size: side of the square, in pixels.
@@ -82,32 +81,3 @@ class RandomResizedCrop(nn.Module):
         # Mirrored first: that costs no pass, for what is to be resized is made contiguous anyway.
         part = part.flip(-1) if crop.mirrored else part
         return F.interpolate(part, (self.size, self.size), mode="bilinear", antialias=True)[0]
-
-    def begin(self, image: UInt8[Tensor, "C H W"]) -> tuple[UInt8[Tensor, "C h w"], Float[Tensor, "3"]]:
-        """The part at its own size; its height and width, and 1 if it is to be mirrored."""
-        part, crop = self._cut(image)
-        return part[0], torch.tensor([crop.height, crop.width, crop.mirrored], dtype=torch.float32)
-
-    def gather(self, parts: list[Tensor]) -> UInt8[Tensor, "B C h w"]:
-        """The parts in the upper left corners of frames of one size."""
-        h, w = (max(part.shape[side] for part in parts) for side in (1, 2))
-        frames = parts[0].new_zeros(len(parts), parts[0].shape[0], h, w)
-        for frame, part in zip(frames, parts, strict=True):
-            frame[:, : part.shape[1], : part.shape[2]] = part
-        return frames
-
-    def finish(
-        self, parts: UInt8[Tensor, "B C h w"], numbers: Float[Tensor, "B 3"]
-    ) -> Float[Tensor, "B C size size"]:
-        """Every part resized and mirrored."""
-        h_B1, w_B1, mirrored_B1 = numbers.unsqueeze(2).unbind(1)
-        centre_S = (torch.arange(self.size, device=parts.device) + 0.5) / self.size
-        # Clamped: beyond the part's outermost pixels lies another part's padding.
-        y_BS = (centre_S * h_B1 - 0.5).clamp(min=0).minimum(h_B1 - 1)
-        x_BS = (centre_S * w_B1 - 0.5).clamp(min=0).minimum(w_B1 - 1)
-        x_BS = torch.where(mirrored_B1 > 0, x_BS.flip(1), x_BS)
-        height, width = parts.shape[-2:]
-        x_BS, y_BS = 2 * x_BS / max(width - 1, 1) - 1, 2 * y_BS / max(height - 1, 1) - 1
-        shape = (-1, self.size, self.size)
-        grid_BSS2 = torch.stack([x_BS[:, None].expand(shape), y_BS[:, :, None].expand(shape)], dim=-1)
-        return F.grid_sample(parts / 255, grid_BSS2, align_corners=True, padding_mode="border")

@@ -7,18 +7,16 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from torch.utils.data import DataLoader
 
-from dml.data.batch import finished
 from dml.data.cache import PixelCache
 from dml.data.checks import check_files, check_split
 from dml.data.cores import cores
-from dml.data.dataset import ImageDataset
-from dml.data.loader import ImageLoader, TrainLoader
+from dml.data.dataset import ImageDataset, Transform, collate
+from dml.data.loader import TrainLoader, whole_batches
 from dml.data.protocol import EvaluationSet, relabel, split_by_protocol
 from dml.data.sampler import PKBatchSampler
-from dml.data.shares import whole_batches
 from dml.data.split import Samples, Split
-from dml.data.steps import Transform, last_step
 from dml.errors import UserError, permitted
 
 MAX_WORKERS = 8
@@ -27,7 +25,8 @@ MAX_WORKERS = 8
 class EmbeddingDataModule(pl.LightningDataModule):
     """Batches of P classes × K images to learn from, and sets of queries and galleries to be judged by.
 
-    Every batch is `{"image": (B, C, H, W) float32 in [0, 1], "label": (B,), "index": (B,)}`. Training labels
+    Every batch is `{"image": (B, C, H, W) uint8, "label": (B,), "index": (B,)}`; images that a transform made floats
+    are float32 in [0, 1]. Training labels
     are numbered 0 … C−1 over the classes trained on; those of an evaluation set are positions in the split's
     classes.
     Run the trainer with `use_distributed_sampler=False`: the loaders share their batches to the processes
@@ -48,8 +47,6 @@ class EmbeddingDataModule(pl.LightningDataModule):
         pin_memory: page-locked batches, for faster copies to a GPU; nothing where there is none.
         cache: keep decoded images in "ram" or on "disk", see `PixelCache`; None decodes them each time.
         cache_dir: folder for cache="disk".
-        augment: where the last transform is done: "worker", image by image, or "device", a batch at a time
-            (see `Halved`), which leaves more time to those who decode.
 
     Raises:
         UserError: in `setup`, whatever is wrong with the dataset, as far as reading headers tells.
@@ -71,11 +68,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
         pin_memory: bool = True,
         cache: str | None = None,
         cache_dir: str | Path = "~/.cache/dml",
-        augment: str = "worker",
     ) -> None:
         super().__init__()
-        if augment not in ("worker", "device"):
-            raise UserError(f"data.augment={augment} must be worker or device.")
         if protocol not in ("paper", "holdout"):
             raise UserError(f"protocol={protocol} must be paper or holdout.")
         self.split, self.sampler, self.seed = split, sampler, seed
@@ -83,7 +77,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.extra_classes = extra_classes
         self.protocol, self.eval_batch_size = protocol, eval_batch_size
         self.num_workers, self.pin_memory = num_workers, pin_memory
-        self.cache, self.augment = PixelCache(cache, Path(cache_dir)), augment
+        self.cache = PixelCache(cache, Path(cache_dir))
         self._train: Samples | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -123,27 +117,22 @@ class EmbeddingDataModule(pl.LightningDataModule):
         samples = self.train_set
         rank, world_size = self._process()
         sampler = self.sampler(samples.labels, seed=self.seed, rank=rank, world_size=world_size)
-        dataset = ImageDataset(samples, self.train_transform, self.channels, self.augment == "device")
+        dataset = ImageDataset(samples, self.train_transform, self.channels)
         return TrainLoader(self._kept(dataset), sampler, **self._options(samples))
 
-    def val_dataloader(self) -> ImageLoader:
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """This process's part of the validation images."""
         return self._evaluation_loader("val")
 
-    def test_dataloader(self) -> ImageLoader:
+    def test_dataloader(self) -> DataLoader[dict[str, Any]]:
         """This process's part of the test images."""
         return self._evaluation_loader("test")
 
-    def _evaluation_loader(self, stage: str) -> ImageLoader:
+    def _evaluation_loader(self, stage: str) -> DataLoader[dict[str, Any]]:
         samples = self.evaluation_set(stage).samples
-        rank, world_size = self._process()
         dataset = ImageDataset(samples, self.eval_transform, self.channels)
-        batches = whole_batches(len(samples), self.eval_batch_size, rank, world_size)
-        return ImageLoader(self._kept(dataset), batches, max(map(len, batches)), **self._options(samples))
-
-    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Under a trainer, batches travel as bytes, a quarter as large, and are finished on the device."""
-        return finished(batch, last_step(self.train_transform))
+        batches = whole_batches(len(samples), self.eval_batch_size, *self._process())
+        return DataLoader(self._kept(dataset), batch_sampler=batches, **self._options(samples))
 
     def _kept(self, dataset: ImageDataset) -> ImageDataset:
         """The dataset with its images in the cache, if there is one."""
@@ -160,9 +149,14 @@ class EmbeddingDataModule(pl.LightningDataModule):
         workers = self.num_workers
         if workers is None:
             workers = 0 if isinstance(samples.images, np.ndarray) else min(MAX_WORKERS, cores())
-        pin = self.pin_memory and torch.cuda.is_available()
-        # Without a trainer nobody calls `on_after_batch_transfer`: the loader finishes batches itself.
-        return {"workers": workers, "pin_memory": pin, "finish": self.trainer is None}
+        return {
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "pin_memory": self.pin_memory and torch.cuda.is_available(),
+            "collate_fn": collate,
+            # Torch draws a seed for its workers; from the global random numbers it would change what dropout draws.
+            "generator": torch.Generator(),
+        }
 
 
 def data_of(trainer: pl.Trainer) -> EmbeddingDataModule:

@@ -11,11 +11,6 @@ Transform = Callable[[Any], Any]
 STILL = (v2.Resize, v2.CenterCrop)
 
 
-def last_step(transform: Transform | None) -> Any:
-    """The last of the steps of a transform, None if it has none."""
-    return next(reversed(steps_of(transform)), None)
-
-
 def steps_of(transform: Transform | None) -> list[Transform]:
     """The transforms that one is composed of."""
     if transform is None:

@@ -47,29 +47,6 @@ class RandomAffine(nn.Module):
         pixels = image if image.is_floating_point() else image / 255
         return F.grid_sample(pixels[None], grid_HW2[None], align_corners=False)[0]
 
-    def begin(self, image: Tensor) -> tuple[Tensor, Float[Tensor, "4"]]:
-        """The image as it is, and the numbers of `draw`."""
-        return image, torch.tensor(self.draw())
-
-    def gather(self, parts: list[Tensor]) -> Tensor:
-        """The images, which must be of one size."""
-        return torch.stack(parts)
-
-    def finish(
-        self, parts: UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"], numbers: Float[Tensor, "B 4"]
-    ) -> Float[Tensor, "B C H W"]:
-        """Every image warped."""
-        cos_B, sin_B, x_B, y_B = numbers[:, :, None, None].unbind(1)
-        height, width = parts.shape[2:]
-        x_BW = _centres(width).to(parts.device) - x_B
-        y_BH = _centres(height)[:, None].to(parts.device) - y_B
-        grid_BHW2 = torch.stack(
-            [cos_B * x_BW + (sin_B * height / width) * y_BH, (-sin_B * width / height) * x_BW + cos_B * y_BH],
-            dim=-1,
-        )
-        pixels = parts if parts.is_floating_point() else parts / 255
-        return F.grid_sample(pixels, grid_BHW2, align_corners=False)
-
 
 def _centres(pixels: int) -> Float[Tensor, "N"]:
     """Where the centres of a side's pixels lie, when the side runs from −1 to 1."""

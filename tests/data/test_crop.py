@@ -1,14 +1,12 @@
-"""Random crops: torchvision's distribution, and the same crops in two halves."""
+"""Random crops: torchvision's distribution."""
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import ks_2samp
-from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from dml.data.crop import Crop, RandomResizedCrop
-from dml.data.halved import Halved
 
 HEIGHT, WIDTH = 90, 130
 NUMBERS = np.random.default_rng(0)
@@ -73,31 +71,3 @@ def test_a_crop_is_cut_then_resized_then_mirrored() -> None:
     torch.manual_seed(3)
     expected = v2.functional.resized_crop(image, top, left, height, width, [32, 32]).flip(-1)
     assert (crop(image).int() - expected.int()).abs().max() <= 1
-
-
-def test_two_halves_are_the_same_crops_without_antialias() -> None:
-    """Images of various sizes, one of them a single pixel wide, against a loop over torch's own resize."""
-    crop = RandomResizedCrop(24, scale=(0.16, 1.0))
-    assert isinstance(crop, Halved)
-    images = [noise(), noise(40, 300), noise(77, 31), noise(200, 1), noise(24, 24)]
-    torch.manual_seed(4)
-    begun = [crop.begin(image) for image in images]
-    together = crop.finish(crop.gather([part for part, _ in begun]), torch.stack([n for _, n in begun]))
-    torch.manual_seed(4)
-    boxes = [crop.draw(*image.shape[1:]) for image in images]
-    assert len({box.mirrored for box in boxes}) == 2
-    for image, box, found in zip(images, boxes, together, strict=True):
-        part = image[:, box.top : box.top + box.height, box.left : box.left + box.width] / 255
-        expected = F.interpolate(part[None], (24, 24), mode="bilinear", antialias=False)[0]
-        assert torch.allclose(found, expected.flip(-1) if box.mirrored else expected, atol=1e-5)
-
-
-def test_both_ways_agree_where_nothing_is_shrunk() -> None:
-    """Enlarged, antialias has nothing to do: the only difference is rounding to bytes."""
-    crop, image = RandomResizedCrop(200), noise()
-    torch.manual_seed(5)
-    one = crop(image) / 255
-    torch.manual_seed(5)
-    part, numbers = crop.begin(image)
-    batch = crop.finish(crop.gather([part]), numbers[None])
-    assert (one - batch[0]).abs().max() < 1.6 / 255

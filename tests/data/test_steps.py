@@ -3,7 +3,7 @@ import torch
 from torchvision.transforms import v2
 
 from dml.data.crop import RandomResizedCrop
-from dml.data.steps import changes_nothing, last_step, steps_of, still_and_moving
+from dml.data.steps import changes_nothing, steps_of, still_and_moving
 
 RESIZE, CENTRE, CROP, FLIP = (
     v2.Resize(16),
@@ -27,7 +27,6 @@ RESIZE, CENTRE, CROP, FLIP = (
 def test_only_what_comes_before_the_first_random_step_is_still(transform, still: list, moving: list) -> None:  # type: ignore[no-untyped-def]
     assert still_and_moving(transform) == (still, moving)
     assert steps_of(transform) == still + moving
-    assert last_step(transform) == next(reversed(still + moving), None)
 
 
 @pytest.mark.parametrize("size", [16, [16], [16, 20], 12, [16, 16]])

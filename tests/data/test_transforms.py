@@ -34,14 +34,3 @@ def test_a_zoom_above_one_enlarges(monkeypatch: pytest.MonkeyPatch) -> None:
     square = torch.zeros(1, 16, 16)
     square[:, 6:10, 6:10] = 1
     assert RandomAffine(0.0, 0.0, (1.0, 2.0))(square).sum() > 2 * square.sum()
-
-
-def test_a_batch_in_two_halves_is_the_images_one_by_one() -> None:
-    affine = RandomAffine(20.0, 0.1, (0.8, 1.2))
-    images = torch.randint(256, (5, 3, 12, 20), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    torch.manual_seed(6)
-    one_by_one = torch.stack([affine(image) for image in images])
-    torch.manual_seed(6)
-    parts, numbers = zip(*(affine.begin(image) for image in images), strict=True)
-    together = affine.finish(affine.gather(list(parts)), torch.stack(numbers))
-    assert torch.allclose(one_by_one, together, atol=1e-5)
