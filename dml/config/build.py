@@ -46,8 +46,10 @@ def build(config: DictConfig, **extra: Any) -> Any:
     Raises:
         UserError: the target refuses the keys or their values.
     """
+    # Hydra resolves interpolations of nodes that others refer to in place; here `config` stays as it is.
+    plain = resolved(config)
     try:
-        return instantiate(config, **extra)
+        return instantiate(plain, **extra)
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
