@@ -4,16 +4,21 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+import pytorch_lightning as pl
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from pytorch_lightning import seed_everything
 
-from dml.config.build import build_data, build_module, build_trainer
+from dml.config.build import build, build_data
 from dml.config.cli import CONF, one_sentence
+from dml.config.trusted import read_run
 from dml.data.split import describe, fingerprint
 from dml.distributed import is_first_process
 from dml.errors import UserError
-from dml.runs.checkpoints import load_weights, read_checkpoint, run_config
+from dml.module import EvaluationModule
+from dml.runs.checkpoints import load_embedder
 from dml.runs.report import print_table, without_prefix, write_metrics
+
+FROM_CHECKPOINT = ("dataset.root", "dataset.recall_at", "data.num_workers", "trainer.precision")  # where null
 
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
@@ -22,16 +27,18 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         raise UserError(
             "ckpt_path is missing: give the checkpoint to judge, such as ckpt_path=…/checkpoints/best.ckpt."
         )
-    checkpoint = read_checkpoint(config.ckpt_path)
-    run = adapted(run_config(checkpoint), config)
+    given = {key: OmegaConf.select(config, key) for key in FROM_CHECKPOINT}
+    overrides = {key: value for key, value in given.items() if value is not None}
+    run, weights = read_run(config.ckpt_path, overrides, config.trust or ())
+    check_dataset(run.dataset)
     seed_everything(run.seed, workers=True, verbose=False)
     data = build_data(run)
     if is_first_process():
         print(describe(run.dataset.name, data.loaded_split))
-    learner = build_module(run, data.num_classes)
-    load_weights(learner, checkpoint, config.ckpt_path)
-    trainer = build_trainer(run)
-    trainer.test(learner, datamodule=data, verbose=False)
+    module = EvaluationModule(build(run.model))
+    load_embedder(module.embedder, weights, config.ckpt_path)
+    trainer = build_tester(config, run)
+    trainer.test(module, datamodule=data, verbose=False)
     test = {
         name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")
     }
@@ -40,21 +47,26 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     return test | {"dataset": run.dataset.name, "fingerprint": fingerprint(data.loaded_split)}
 
 
-def adapted(run: DictConfig, config: DictConfig) -> DictConfig:
-    """The run's configuration on this machine: nothing is trained, and no weights are read but the checkpoint's."""
-    run.run_dir = config.run_dir
-    run.model.weights = None
-    run.callbacks = {
-        name: run.callbacks[name] for name in ("recall", "retrieval_grid") if run.callbacks.get(name)
-    }
-    run.logger = {}
-    for key in ("accelerator", "devices", "num_nodes", "strategy"):
-        run.trainer[key] = config.trainer[key]
-    if config.dataset.root is not None:
-        run.dataset.root = config.dataset.root
-    if config.data.num_workers is not None:
-        run.data.num_workers = config.data.num_workers
-    return run
+def check_dataset(dataset: DictConfig) -> None:
+    """Raise UserError where the images are not there, or the K of Recall@K cannot be meant."""
+    if dataset.root is not None and not Path(dataset.root).exists():
+        raise UserError(
+            f"dataset.root={dataset.root} is not there, seen from {Path.cwd()}: give the folder that holds the images "
+            f"of {dataset.name} with dataset.root=…."
+        )
+    ks = dataset.recall_at
+    if not isinstance(ks, ListConfig) or not ks or not all(type(k) is int and k >= 1 for k in ks):
+        raise UserError(
+            f"dataset.recall_at={ks} must be a list of whole numbers, each at least 1, such as [1,10]."
+        )
+
+
+def build_tester(config: DictConfig, run: DictConfig) -> pl.Trainer:
+    """The trainer and callbacks of `conf/evaluate.yaml`, with what they need to know of the run."""
+    settings = config.copy()
+    settings.trainer.precision, settings.dataset.recall_at = run.trainer.precision, run.dataset.recall_at
+    callbacks = [build(callback) for callback in settings.callbacks.values() if callback]
+    return build(settings.trainer, callbacks=callbacks, logger=False)
 
 
 @hydra.main(version_base="1.3", config_path=CONF, config_name="evaluate")

@@ -21,8 +21,34 @@ from dml.losses.memory import CrossBatchMemory
 from dml.retrieval.store import EmbeddingStore
 
 
-class EmbeddingModule(pl.LightningModule):
-    """Embedding network and pair-based loss under Lightning.
+class EvaluationModule(pl.LightningModule):
+    """An embedding network that Lightning can validate and test.
+
+    Args:
+        embedder: images (B, C, H, W) → L2-normalised embeddings (B, D).
+    """
+
+    def __init__(self, embedder: nn.Module) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.evaluated = EmbeddingStore()
+
+    def forward(self, image: Tensor) -> Float[Tensor, "B D"]:
+        return self.embedder(image)
+
+    def on_validation_epoch_start(self) -> None:
+        share_buffers(self.embedder)
+        self.evaluated.clear()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.evaluated.add(batch["index"], self(batch["image"]))
+
+    on_test_epoch_start = on_validation_epoch_start
+    test_step = validation_step
+
+
+class EmbeddingModule(EvaluationModule):
+    """Embedding network and the pair-based loss that trains it, under Lightning.
 
     Args:
         embedder: images (B, C, H, W) → L2-normalised embeddings (B, D); its parameters under `head` belong to the
@@ -47,11 +73,10 @@ class EmbeddingModule(pl.LightningModule):
         scope: str = "global",
         memory: CrossBatchMemory | None = None,
     ) -> None:
-        super().__init__()
-        # Plain containers only: a checkpoint is read without running any code from it.
+        super().__init__(embedder)
+        # Plain containers only: torch then reads the checkpoint with weights_only, which runs no code from it.
         self.save_hyperparameters(OmegaConf.to_container(config, resolve=True))
         self.config = OmegaConf.to_container(config, resolve=False)
-        self.embedder = embedder
         self.loss = loss
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.lr_factors = lr_factors
@@ -60,11 +85,7 @@ class EmbeddingModule(pl.LightningModule):
         if memory is not None:
             # The same on every process already: DDP need not copy it at every step.
             self._ddp_params_and_buffers_to_ignore = [f"memory.{name}" for name, _ in memory.named_buffers()]
-        self.evaluated = EmbeddingStore()
         self.rng_states: list[dict[str, Tensor]] = []  # of each process, from a checkpoint
-
-    def forward(self, image: Tensor) -> Float[Tensor, "B D"]:
-        return self.embedder(image)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         z_BD, label_B = self(batch["image"]), batch["label"]
@@ -88,16 +109,6 @@ class EmbeddingModule(pl.LightningModule):
             f"The loss is {loss.item()} at step {self.global_step}, on the batch of {shown}, …: lower optimizer.lr "
             "or look at these images; any checkpoint written before this step is untouched."
         )
-
-    def on_validation_epoch_start(self) -> None:
-        share_buffers(self.embedder)
-        self.evaluated.clear()
-
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.evaluated.add(batch["index"], self(batch["image"]))
-
-    on_test_epoch_start = on_validation_epoch_start
-    test_step = validation_step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config

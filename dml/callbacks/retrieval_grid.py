@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from dml.data.datamodule import EmbeddingDataModule, data_of
 from dml.data.protocol import EvaluationSet
 from dml.models.preprocessing import in_unit_range
-from dml.module import EmbeddingModule
+from dml.module import EvaluationModule
 from dml.retrieval.index import Neighbours, nearest
 
 RIGHT, WRONG, QUERY = "#1a9641", "#d7191c", "#404040"
@@ -32,7 +32,7 @@ class RetrievalGrid(pl.Callback):
         self.path, self.queries, self.neighbours = Path(path), queries, neighbours
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, EmbeddingModule)
+        assert isinstance(pl_module, EvaluationModule)
         data = data_of(trainer)
         evaluation = data.evaluation_set("test")
         z_ND = pl_module.evaluated.ordered(len(evaluation.samples))  # every process brings its part

@@ -11,7 +11,7 @@ from torch import Tensor
 from dml.data.datamodule import data_of
 from dml.data.protocol import EvaluationSet
 from dml.distributed import rank, sum_over_processes, world_size
-from dml.module import EmbeddingModule
+from dml.module import EvaluationModule
 from dml.retrieval.clustering import nmi
 from dml.retrieval.metrics import RetrievalSums, retrieval_sums
 from dml.retrieval.ranking import rank_positives
@@ -63,7 +63,7 @@ class RetrievalMetrics(pl.Callback):
         self._log(trainer, pl_module, "test")
 
     def _log(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        assert isinstance(module, EmbeddingModule)
+        assert isinstance(module, EvaluationModule)
         evaluation = data_of(trainer).evaluation_set(stage)
         z_ND = module.evaluated.ordered(len(evaluation.samples))
         metrics = evaluate_embeddings(z_ND, evaluation, self.ks, only_recall=stage == "val")

@@ -3,12 +3,12 @@
 import os
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
 
@@ -91,7 +91,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"ckpt_path={path}: not a readable checkpoint ({reason}).") from error
-    if not isinstance(checkpoint, dict) or not {"state_dict", "config"} <= checkpoint.keys():
+    if not isinstance(checkpoint, dict) or not all(
+        isinstance(checkpoint.get(key), dict) for key in ("state_dict", "config")
+    ):
         raise UserError(f"ckpt_path={path}: not a checkpoint written by dml.train.")
     return checkpoint
 
@@ -108,23 +110,37 @@ def check_sums(path: str | Path) -> None:
         raise zipfile.BadZipFile(f"damaged at {damaged}")
 
 
-def run_config(checkpoint: dict[str, Any]) -> DictConfig:
-    """The configuration of the run that wrote the checkpoint, its interpolations still open to change."""
-    return OmegaConf.create(checkpoint["config"])
-
-
 def load_weights(learner: nn.Module, checkpoint: dict[str, Any], path: str | Path) -> None:
     """Put the checkpoint's weights into the learner.
 
     Raises:
         UserError: the checkpoint is of another architecture; names what does not fit.
     """
-    own, found = learner.state_dict(), checkpoint["state_dict"]
-    astray = sorted(own.keys() ^ found.keys())
-    astray += [key for key in own.keys() & found.keys() if own[key].shape != found[key].shape]
-    if astray:
+    found = checkpoint["state_dict"]
+    if astray := misfits(learner, found):
         raise UserError(
             f"ckpt_path={path}: {len(astray)} tensors do not fit this model and loss, first {astray[0]}; "
             "give the model=… and loss=… of the run that wrote it."
         )
     learner.load_state_dict(found)
+
+
+def load_embedder(embedder: nn.Module, weights: Mapping[str, Any], path: str | Path) -> None:
+    """Put a checkpoint's weights into the network that its own configuration describes.
+
+    Raises:
+        UserError: they are of another architecture; names what does not fit.
+    """
+    if astray := misfits(embedder, weights):
+        raise UserError(
+            f"ckpt_path={path}: {len(astray)} tensors do not fit the model in its configuration, first {astray[0]}; "
+            "use the version of the code that wrote it."
+        )
+    embedder.load_state_dict(weights)
+
+
+def misfits(network: nn.Module, weights: Mapping[str, Any]) -> list[str]:
+    """The names of tensors that only one of the two has, or of another shape."""
+    own = network.state_dict()
+    shapes = [key for key in own.keys() & weights.keys() if own[key].shape != weights[key].shape]
+    return sorted(own.keys() ^ weights.keys()) + sorted(shapes)

@@ -1,0 +1,185 @@
+"""What may be built from a checkpoint: its configuration is data, whoever wrote it."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+from torchvision.transforms import v2
+
+from dml.config.cli import CONF
+from dml.errors import UserError
+from dml.runs.checkpoints import read_checkpoint
+
+TAKEN = ("model", "data", "dataset.name", "dataset.root", "dataset.recall_at", "seed", "trainer.precision")
+# What is not even looked at: groups that say where a run writes, and keys of the data that only training needs.
+LEFT_OUT = ("callbacks", "logger", "run_dir")
+ONLY_TRAINING = ("train_transform", "extra_classes", "cache", "cache_dir")
+RESERVED = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}  # words of Hydra's instantiate
+OF_ANOTHER_KEY = re.compile(r"(?<!\\)\$\{[^${}:\\]*\}")  # an interpolation that calls no resolver
+
+
+class TrustedRun(NamedTuple):
+    """What a checkpoint holds of a run, safe to build.
+
+    Attributes:
+        config: the keys of `TAKEN`, interpolations replaced; nothing in it reads weights or downloads.
+        weights: state dict of the embedding network.
+    """
+
+    config: DictConfig
+    weights: dict[str, Tensor]
+
+
+def read_run(
+    path: str | Path, overrides: Mapping[str, Any] | None = None, trust: str | Sequence[str] = ()
+) -> TrustedRun:
+    """Read a checkpoint without running any code that its configuration names.
+
+    A `_target_` must be one that the package's own yamls of `model`, `data` or `dataset` name, a transform of
+    `torchvision.transforms.v2`, or defined in a module that is trusted.
+
+    Args:
+        path: of the checkpoint.
+        overrides: values by dotted key, in place of the checkpoint's.
+        trust: the user's own modules or packages.
+
+    Raises:
+        UserError: the checkpoint cannot be read, names another target, or asks for more than its own keys.
+    """
+    checkpoint = read_checkpoint(path)
+    modules = [trust] if isinstance(trust, str) else list(trust)
+    config = OmegaConf.create({})
+    try:
+        run = _evaluated_part(checkpoint["config"], overrides or {})
+        for key in TAKEN:
+            value = _resolved(run, key)
+            _check(value, key, modules)
+            OmegaConf.update(config, key, value)
+    except UserError as error:
+        raise UserError(f"ckpt_path={path}: {error}") from error.__cause__
+    state = checkpoint["state_dict"].items()
+    prefix = "embedder."
+    weights = {key.removeprefix(prefix): value for key, value in state if key.startswith(prefix)}
+    return TrustedRun(config, weights)
+
+
+def _evaluated_part(content: dict[str, Any], overrides: Mapping[str, Any]) -> DictConfig:
+    """A configuration without what only training needs, its interpolations open but none that calls a resolver."""
+    content = {key: value for key, value in content.items() if key not in LEFT_OUT}
+    if not all(isinstance(content.get(key), dict) for key in ("model", "data", "dataset")):
+        raise UserError("not a checkpoint written by dml.train.")
+    data = {key: value for key, value in content["data"].items() if key not in ONLY_TRAINING}
+    content["data"] = data | {"sampler": None}
+    if "weights" in content["model"]:
+        content["model"] = content["model"] | {"weights": None}
+    if "dataset.root" in overrides and not any("root}" in value for _, value in _strings(content)):
+        raise UserError(
+            "dataset.root=… would have no effect, its dataset does not read that key; leave it out."
+        )
+    try:
+        config = OmegaConf.create(content)
+    except OmegaConfBaseException as error:
+        raise UserError(f"not a checkpoint written by dml.train ({str(error).splitlines()[0]}).") from error
+    for key, value in overrides.items():
+        OmegaConf.update(config, key, value)
+    for key, value in _strings(OmegaConf.to_container(config)):
+        if "${" in OF_ANOTHER_KEY.sub("", value):
+            raise UserError(
+                f"{key}={value} would be looked up outside the checkpoint, which only the command line may do; "
+                "for images that lie elsewhere give dataset.root=…."
+            )
+    return config
+
+
+def _resolved(config: DictConfig, key: str) -> Any:
+    """One value as plain containers, interpolations replaced."""
+    try:
+        value = OmegaConf.select(config, key)
+        return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    except OmegaConfBaseException as error:
+        raise UserError(f"{key} cannot be resolved ({str(error).splitlines()[0]}).") from error
+
+
+def _items(node: Any) -> list[tuple[Any, Any]]:
+    """Keys and values of a dict or a list; none of anything else."""
+    if isinstance(node, dict):
+        return list(node.items())
+    return list(enumerate(node)) if isinstance(node, list) else []
+
+
+def _strings(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """All strings in plain containers, each with its dotted key."""
+    if isinstance(node, str):
+        yield key, node
+    for name, value in _items(node):
+        yield from _strings(value, f"{key}.{name}" if key else str(name))
+
+
+def _check(node: Any, key: str, trust: Sequence[str]) -> None:
+    """Refuse a target in plain containers that may not be built; turn off what the others would fetch."""
+    for name, value in _items(node):
+        _check(value, f"{key}.{name}", trust)
+    if not isinstance(node, dict) or "_target_" not in node:
+        return
+    target, group = str(node["_target_"]), key.split(".")[0]
+    own = target in _own_targets(group)
+    if not own and not _is_trusted(target, trust):
+        raise UserError(f"{key}._target_={target} {_refusal(target)}")
+    # Given by position, `download` and `weights` would not be seen below.
+    allowed = RESERVED - {"_args_"} if own and target.startswith("dml.") else RESERVED
+    for name in node:
+        if re.fullmatch("_.*_", str(name)) and name not in allowed:
+            raise UserError(f"{key}.{name} may not stand beside {target}: give its arguments by name.")
+    if "download" in node:
+        node["download"] = False
+    if own and group == "model":
+        node["weights"] = None
+
+
+def _refusal(target: str) -> str:
+    if target.startswith("dml."):
+        return "is nothing that this version builds from a checkpoint: use the version of dml that wrote it."
+    return (
+        "is none of this package's models, datasets or transforms, so nothing was built: if it is your own code, "
+        "allow the module that defines it with trust=…."
+    )
+
+
+@cache
+def _own_targets(group: str) -> set[str]:
+    """The targets that may be built in a group: those that the package's own yamls name, and transforms of data."""
+    if group == "model":
+        return set(_named_in("model"))
+    if group != "data":
+        return set()
+    kinds = {name: kind for name, kind in vars(v2).items() if isinstance(kind, type)}
+    transforms = {f"{v2.__name__}.{name}" for name, kind in kinds.items() if issubclass(kind, v2.Transform)}
+    return transforms.union(_named_in("data"), _named_in("dataset"))
+
+
+def _named_in(group: str) -> Iterator[str]:
+    for file in (Path(CONF) / group).glob("*.yaml"):
+        for key, value in _strings(OmegaConf.to_container(OmegaConf.load(file))):
+            if key.split(".")[-1] == "_target_":
+                yield value
+
+
+def _is_trusted(target: str, trust: Sequence[str]) -> bool:
+    """Whether a target lies in a trusted module and is defined there, not imported into it from elsewhere."""
+    if not _is_in(target, trust):
+        return False
+    try:
+        found = get_object(target)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{target} cannot be imported: {error}") from error
+    return _is_in(str(getattr(found, "__module__", None)), trust)
+
+
+def _is_in(name: str, modules: Sequence[str]) -> bool:
+    return any(f"{name}.".startswith(f"{module}.") for module in modules)
