@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from dml.runs.checkpoints import read_checkpoint
 TAKEN = ("model", "data", "dataset.name", "dataset.root", "dataset.recall_at", "seed", "trainer.precision")
 # What is not even looked at: groups that say where a run writes, and keys of the data that only training needs.
 LEFT_OUT = ("callbacks", "logger", "run_dir")
-ONLY_TRAINING = ("train_transform", "extra_classes", "cache", "cache_dir")
+ONLY_TRAINING = ("sampler", "train_transform", "extra_classes", "cache", "cache_dir")
 RESERVED = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}  # words of Hydra's instantiate
 OF_ANOTHER_KEY = re.compile(r"(?<!\\)\$\{[^${}:\\]*\}")  # an interpolation that calls no resolver
 
@@ -56,6 +57,7 @@ def read_run(
     modules = [trust] if isinstance(trust, str) else list(trust)
     config = OmegaConf.create({})
     try:
+        _import(modules)
         run = _evaluated_part(checkpoint["config"], overrides or {})
         for key in TAKEN:
             value = _resolved(run, key)
@@ -74,8 +76,7 @@ def _evaluated_part(content: dict[str, Any], overrides: Mapping[str, Any]) -> Di
     content = {key: value for key, value in content.items() if key not in LEFT_OUT}
     if not all(isinstance(content.get(key), dict) for key in ("model", "data", "dataset")):
         raise UserError("not a checkpoint written by dml.train.")
-    data = {key: value for key, value in content["data"].items() if key not in ONLY_TRAINING}
-    content["data"] = data | {"sampler": None}
+    content["data"] = {key: value for key, value in content["data"].items() if key not in ONLY_TRAINING}
     if "weights" in content["model"]:
         content["model"] = content["model"] | {"weights": None}
     if "dataset.root" in overrides and not any("root}" in value for _, value in _strings(content)):
@@ -129,8 +130,8 @@ def _check(node: Any, key: str, trust: Sequence[str]) -> None:
         return
     target, group = str(node["_target_"]), key.split(".")[0]
     own = target in _own_targets(group)
-    if not own and not _is_trusted(target, trust):
-        raise UserError(f"{key}._target_={target} {_refusal(target)}")
+    if not own:
+        _check_trusted(target, f"{key}._target_={target}", trust)
     # Given by position, `download` and `weights` would not be seen below.
     allowed = RESERVED - {"_args_"} if own and target.startswith("dml.") else RESERVED
     for name in node:
@@ -140,15 +141,6 @@ def _check(node: Any, key: str, trust: Sequence[str]) -> None:
         node["download"] = False
     if own and group == "model":
         node["weights"] = None
-
-
-def _refusal(target: str) -> str:
-    if target.startswith("dml."):
-        return "is nothing that this version builds from a checkpoint: use the version of dml that wrote it."
-    return (
-        "is none of this package's models, datasets or transforms, so nothing was built: if it is your own code, "
-        "allow the module that defines it with trust=…."
-    )
 
 
 @cache
@@ -170,15 +162,31 @@ def _named_in(group: str) -> Iterator[str]:
                 yield value
 
 
-def _is_trusted(target: str, trust: Sequence[str]) -> bool:
-    """Whether a target lies in a trusted module and is defined there, not imported into it from elsewhere."""
-    if not _is_in(target, trust):
-        return False
-    try:
-        found = get_object(target)
-    except (ImportError, ValueError) as error:
-        raise UserError(f"{target} cannot be imported: {error}") from error
-    return _is_in(str(getattr(found, "__module__", None)), trust)
+def _import(modules: Sequence[str]) -> None:
+    for module in modules:
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise UserError(f"trust={module} is no module that can be imported ({error}).") from error
+
+
+def _check_trusted(target: str, named: str, trust: Sequence[str]) -> None:
+    """Refuse a target unless a trusted module defines it; what it imports from elsewhere does not count."""
+    if target.startswith("dml."):
+        raise UserError(
+            f"{named} is nothing that this version builds from a checkpoint: use the version of dml that wrote it."
+        )
+    found = None
+    if _is_in(target, trust):
+        try:
+            found = get_object(target)
+        except (ImportError, ValueError) as error:
+            raise UserError(f"{named} is not in its module; use the version of it that trained.") from error
+    if not _is_in(str(getattr(found, "__module__", None)), trust):
+        raise UserError(
+            f"{named} is none of this package's models, datasets or transforms, so nothing was built: if it is your "
+            "own code, allow the module that defines it with trust=…."
+        )
 
 
 def _is_in(name: str, modules: Sequence[str]) -> bool:

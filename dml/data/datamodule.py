@@ -34,7 +34,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
 
     Args:
         split: the dataset, or what loads it when it is first needed.
-        sampler: `PKBatchSampler` but for its labels, seed and processes.
+        sampler: `PKBatchSampler` but for its labels, seed and processes; None where nothing is trained.
         train_transform: augmentation of one image, see `ImageDataset`.
         eval_transform: what an image passes through in validation and test.
         extra_classes: from the training images, labels 0 … C−1, to more of more classes, `rotation_classes`.
@@ -55,7 +55,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
     def __init__(
         self,
         split: Split | Callable[[], Split],
-        sampler: Callable[..., PKBatchSampler],
+        sampler: Callable[..., PKBatchSampler] | None = None,
         *,
         train_transform: Transform | None = None,
         eval_transform: Transform | None = None,
@@ -116,6 +116,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         """This process's shares of the P×K batches."""
         samples = self.train_set
         rank, world_size = self._process()
+        assert self.sampler is not None  # what trains has one
         sampler = self.sampler(samples.labels, seed=self.seed, rank=rank, world_size=world_size)
         dataset = ImageDataset(samples, self.train_transform, self.channels)
         return TrainLoader(self._kept(dataset), sampler, **self._options(samples))
