@@ -11,53 +11,14 @@ import argparse
 import shutil
 import sys
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-
-from dml.data.checks import check_files, check_present
+from dml.data.checks import check_files, check_present, check_split, copies, warn_of_copies
 from dml.data.datasets import caltech101, cars, cub, folder, inshop, manifest, omniglot, sop
-from dml.data.download import extract, md5_of
+from dml.data.download import extract
 from dml.data.split import Split, describe
 from dml.errors import Note, UserError, permitted, printed_notes
-
-
-class Image(NamedTuple):
-    """An image file and the name of its class."""
-
-    name: str
-    label: str
-    file: Path
-
-
-def conflicting_duplicates(split: Split) -> list[list[Image]]:
-    """Groups of files of the same bytes whose classes differ, by name; only files of equal size are read."""
-    groups = [
-        group
-        for same_size in _grouped(image_files(split), lambda image: image.file.stat().st_size)
-        for group in _grouped(same_size, lambda image: md5_of(image.file))
-    ]
-    return sorted(sorted(group) for group in groups if len({image.label for image in group}) > 1)
-
-
-def image_files(split: Split) -> Iterator[Image]:
-    """The image files of a split, whatever their role; none of a set that lives in memory."""
-    for samples in (split.train, split.query, split.gallery):
-        if samples is not None and not isinstance(samples.images, np.ndarray):
-            for file, label, name in zip(samples.images, samples.labels, samples.names, strict=True):
-                yield Image(name, split.classes[label], file)
-
-
-def _grouped(images: Iterable[Image], key: Callable[[Image], Hashable]) -> list[list[Image]]:
-    """The images that share a key with another."""
-    groups = defaultdict(list)
-    for image in images:
-        groups[key(image)].append(image)
-    return [group for group in groups.values() if len(group) > 1]
-
 
 # Loaders of (root, download), and those of (root) for images that nobody else has.
 PUBLIC: dict[str, Callable[..., Split]] = {
@@ -94,10 +55,12 @@ def prepare(name: str, root: Path, archives: Sequence[Path] = ()) -> Split:
             warnings.warn(
                 f"{root} holds {name} already, so nothing was unpacked into it.", Note, stacklevel=2
             )
+    check_split(split)
     if name in OWN:
         check_files(split.train, split.query, split.gallery)
     else:
         check_present(split, root)
+    warn_of_copies(split)
     return split
 
 
@@ -146,12 +109,14 @@ def report(name: str, split: Split, root: Path) -> str:
 
 
 def report_duplicates(split: Split) -> str:
-    """One line a group of identical files that have different classes."""
-    if not any(image_files(split)):
-        return "Identical images were not looked for: these are kept in memory, and only files are compared."
-    groups = conflicting_duplicates(split)
-    lines = [" = ".join(f"{image.name} (class '{image.label}')" for image in group) for group in groups]
-    return "\n".join([f"Identical images under different classes: {len(groups)}", *lines])
+    """One line a group of images of the same bytes that have different classes, sorted by name."""
+    groups = [sorted(group, key=lambda image: image.name) for group in copies(split)]
+    lines = [
+        " = ".join(f"{image.name} (class '{image.label}')" for image in group)
+        for group in groups
+        if len({image.label for image in group}) > 1
+    ]
+    return "\n".join([f"Identical images under different classes: {len(lines)}", *sorted(lines)])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

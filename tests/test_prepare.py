@@ -268,4 +268,4 @@ def test_the_script(tmp_path: Path) -> None:
     assert done.returncode == 1
     note, error = done.stderr.splitlines()
     assert note.startswith("Note: Not an image of a class, so passed over: ")
-    assert error.startswith("Error: dataset.root=")
+    assert error.startswith("Error: The dataset has no test class with a second image")

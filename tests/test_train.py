@@ -44,7 +44,7 @@ def test_a_run_leaves_its_metrics_checkpoints_and_picture(compose, tmp_path, cap
     figures = train(compose(*FAST, "baselines=true"))
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "digits: 901 training images of 5 classes, 896 test images of 5 other classes."
-    assert printed[1] == f"Split fingerprint: {figures['fingerprint']}"
+    assert printed[1] == f"Split fingerprint: {figures['fingerprint']} (the official list)"
     assert {f"test/recall_at_{k}" for k in (1, 2, 4, 8)} <= figures.keys()
     assert {"test/map_at_r", "test/r_precision", "test/nmi"} <= figures.keys()
     assert figures["baselines"].keys() == {"raw pixels", "untrained"}

@@ -1,31 +1,138 @@
-"""What can be wrong with a dataset, found before training."""
+"""Checks of a dataset before training: the split, its files, and copies of the same image."""
 
+import hashlib
 import os
+import unicodedata
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from dml.data.read_image import check_shape
-from dml.data.split import Samples, Split
-from dml.errors import UserError
+from dml.data.split import Samples, Split, classes_on_both_sides
+from dml.errors import Note, UserError, quote
+
+T = TypeVar("T")
+TAIL_BYTES = 1024
+FILES_AT_ONCE = 64
+
+
+class Entry(NamedTuple):
+    """One image of a split: its role, name and class, and its file, or its pixels if it is in memory."""
+
+    role: str
+    name: str
+    label: str
+    image: Any
+
+
+def entries(split: Split) -> Iterator[Entry]:
+    """All images of a split."""
+    roles = {"training": split.train, "test": split.query, "gallery": split.gallery}
+    for role, samples in roles.items():
+        if samples is not None:
+            for name, label, image in zip(
+                samples.names, samples.labels.tolist(), samples.images, strict=True
+            ):
+                yield Entry(role, name, str(split.classes[label]), image)
 
 
 def check_split(split: Split) -> None:
-    """Raise UserError unless both sides have images and no class is on both."""
+    """Refuse a split that would give wrong figures.
+
+    Raises:
+        UserError: a side without images; a class on both sides; two classes whose names look the same; a name or
+            a file listed twice; no query with another image of its class to find.
+    """
     roles = {"training": split.train, "test": split.query, "gallery": split.gallery}
     for role, samples in roles.items():
         if samples is not None and len(samples) == 0:
             raise UserError(f"The dataset has no {role} images: check dataset.root.")
-    test = [samples.labels for samples in (split.query, split.gallery) if samples is not None]
-    shared = np.intersect1d(split.train.labels, np.concatenate(test))
-    if len(shared):
-        names = ", ".join(str(split.classes[c]) for c in shared[:3])
-        more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+    if both := classes_on_both_sides(split):
         raise UserError(
-            f"Training and test must not share a class, but both have images of {names}{more}: "
-            "mend the dataset's split."
+            f"The dataset has class {quote(both)} in training and in test: retrieval is judged on classes never "
+            "trained on, so put all images of a class on one side."
+        )
+    _check_class_names(split)
+    _check_listed_once(split)
+    _check_something_to_find(split)
+
+
+def _check_class_names(split: Split) -> None:
+    """Refuse class names that a person cannot tell apart; warn of those that differ in case only."""
+    names = [str(name) for name in split.classes]
+    for group in _grouped(names, _visible):
+        raise UserError(
+            f"The classes {group[0]!a} and {group[1]!a} look the same (white space, invisible characters or "
+            "the Unicode form differ), so one class may be on both sides: give them one name."
+        )
+    if groups := _grouped(names, lambda name: _visible(name).casefold()):
+        more = f" (and {len(groups) - 1:,} more such pairs)" if len(groups) > 1 else ""
+        warnings.warn(
+            f"The classes '{groups[0][0]}' and '{groups[0][1]}'{more} differ only in upper and lower case: if they are "
+            "one class, give them one name.",
+            Note,
+            stacklevel=3,
+        )
+
+
+def _visible(name: str) -> str:
+    """What a person sees of a name: composed letters, single spaces inside and none around, no format characters."""
+    printed = "".join(c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c) != "Cf")
+    return " ".join(printed.split())
+
+
+def _check_listed_once(split: Split) -> None:
+    """Refuse an image that is listed twice, under the same name or as the same file."""
+    images = list(entries(split))
+    for first, second, *_ in _grouped(images, lambda image: image.name):
+        raise UserError(
+            f"The image '{first.name}' is listed twice, in {first.role} and in {second.role}: list every image once."
+        )
+    # `realpath` looks at every folder of a path; of a file that is no link, only its own folder's can differ.
+    real_folder = cache(os.path.realpath)
+
+    def real(image: Entry) -> str:
+        file = os.fspath(image.image)
+        folder, name = os.path.split(file)
+        return os.path.realpath(file) if os.path.islink(file) else f"{real_folder(folder)}/{name}"
+
+    for first, second, *_ in _grouped(_on_disk(images), real):
+        raise UserError(
+            f"'{first.name}' ({first.role}) and '{second.name}' ({second.role}) are the same file, {real(second)}: "
+            "list every image once."
+        )
+
+
+def _check_something_to_find(split: Split) -> None:
+    """Warn of test classes in which there is nothing, or nothing wrong, to find; refuse a test set of the former."""
+    tested = np.unique(split.query.labels)
+    searched = split.query.labels if split.gallery is None else split.gallery.labels
+    found_per_class = np.bincount(searched, minlength=len(split.classes)) - (split.gallery is None)
+    alone = [str(split.classes[label]) for label in tested if found_per_class[label] < 1]
+    if len(alone) == len(tested):
+        raise UserError(
+            f"The dataset has no test class with a second image to find, beginning with {quote(alone)}."
+        )
+    if len(np.unique(searched)) == 1:
+        warnings.warn(
+            f"The dataset has one class to search, '{split.classes[searched[0]]}': whatever is found is right, so the "
+            "figures say nothing.",
+            Note,
+            stacklevel=3,
+        )
+    if alone:
+        warnings.warn(
+            f"The dataset has test classes without a second image to find: {quote(alone)}; "
+            "their images are searched but not counted as queries.",
+            Note,
+            stacklevel=3,
         )
 
 
@@ -34,11 +141,7 @@ def check_files(*roles: Samples | None) -> None:
 
     Reads headers only, about 0.1 ms a file; a file cut short further on is found when it is decoded.
     """
-    files = _files(*roles)
-    # Threads, for the sake of network disks; more of them than cores, since they mostly wait.
-    with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
-        broken = [problem for problem in pool.map(_problem, files) if problem]
-    if broken:
+    if broken := [problem for problem in _of_each(_problem, _files(*roles)) if problem]:
         more = f" (and {len(broken) - 1} more such files)" if len(broken) > 1 else ""
         raise UserError(f"{broken[0]}{more}: unpack or download it again, or leave it out.")
 
@@ -52,6 +155,73 @@ def check_present(split: Split, root: Path) -> None:
             f"{len(absent):,} of the {len(files):,} images listed in {root} are missing or empty, beginning "
             f"with {absent[0]}: this copy is not whole, move it away and prepare it anew."
         )
+
+
+def warn_of_copies(split: Split) -> None:
+    """One note if several images have the same bytes: in a test set, one finds the other without any learning."""
+    groups = copies(split)
+    if not groups:
+        return
+    tests = [group for group in groups if sum(image.role != "training" for image in group) > 1]
+    across = [group for group in groups if len({image.role == "training" for image in group}) > 1]
+    example = (tests or across or groups)[0]
+    count = sum(len(group) for group in groups)
+    warnings.warn(
+        f"{count:,} images are byte for byte the same as another, such as '{example[0].name}' and "
+        f"'{example[1].name}'; {len(tests):,} such groups lie within the test images, where one copy is sure to find "
+        f"the other, and {len(across):,} in both training and test: leave the copies out, or report them with the "
+        "figures.",
+        Note,
+        stacklevel=2,
+    )
+
+
+def copies(split: Split) -> list[list[Entry]]:
+    """Groups of images with the same bytes.
+
+    Only files of equal size are opened, for their last bytes; only files that agree in these as well are read whole.
+    """
+    images = list(entries(split))
+    in_memory = [image for image in images if isinstance(image.image, np.ndarray)]
+    same = _grouped(in_memory, lambda image: hashlib.sha256(image.image.tobytes()).digest())
+    same_size = _grouped(_on_disk(images), lambda image: os.stat(image.image).st_size)
+    same_tail = _refined(same_size, _tail)
+    return same + _refined(same_tail, lambda file: hashlib.sha256(file.read_bytes()).digest())
+
+
+def _refined(groups: list[list[Entry]], key: Callable[[Path], Hashable]) -> list[list[Entry]]:
+    """The parts of the groups whose files share a key with another."""
+    numbered = [(number, image) for number, group in enumerate(groups) for image in group]
+    keys = _of_each(key, [image.image for _, image in numbered])
+    keyed = [(number, value, image) for (number, image), value in zip(numbered, keys, strict=True)]
+    return [[image for *_, image in group] for group in _grouped(keyed, lambda member: member[:2])]
+
+
+def _tail(file: Path) -> bytes:
+    """The last bytes of a file, in which compressed images of one size differ as surely as anywhere."""
+    with open(file, "rb") as opened:
+        opened.seek(max(0, os.fstat(opened.fileno()).st_size - TAIL_BYTES))
+        return opened.read()
+
+
+def _grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
+    """The items that share a key with another."""
+    groups: dict[Hashable, list[T]] = defaultdict(list)
+    for item in items:
+        groups[key(item)].append(item)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _of_each(function: Callable[[Path], T], files: Sequence[Path]) -> list[T]:
+    """The function of every file, on threads for the sake of network disks: more than cores, since they wait."""
+    parts = [files[start : start + FILES_AT_ONCE] for start in range(0, len(files), FILES_AT_ONCE)]
+    with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
+        done = pool.map(lambda part: [function(file) for file in part], parts)
+        return [result for part in done for result in part]
+
+
+def _on_disk(images: Iterable[Entry]) -> list[Entry]:
+    return [image for image in images if not isinstance(image.image, np.ndarray)]
 
 
 def _files(*roles: Samples | None) -> list[Path]:

@@ -19,6 +19,7 @@ from dml.data.crop import RandomResizedCrop
 from dml.data.datamodule import EmbeddingDataModule
 from dml.data.dataset import ImageDataset, SampleKey
 from dml.data.fill import sizes_of
+from dml.data.protocol import subset
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples, Split
 from dml.errors import UserError
@@ -233,7 +234,8 @@ def test_free_memory_is_the_least_that_is_known(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_the_same_with_and_without(samples: Samples, tmp_path: Path, workers: int) -> None:
     def batches(kind: str | None) -> list[torch.Tensor]:
-        split = Split(list("abcde"), samples, Samples(samples.images[:2], np.array([4, 4]), ["x", "y"]))
+        train, query = subset(samples, np.arange(2, len(samples))), subset(samples, np.arange(2))
+        split = Split(list("abcde"), train, Samples(query.images, np.array([4, 4]), query.names))
         sampler = partial(PKBatchSampler, classes_per_batch=2, images_per_class=2, steps_per_epoch=3)
         data = EmbeddingDataModule(
             split,

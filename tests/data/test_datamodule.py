@@ -88,7 +88,7 @@ def test_the_paper_protocol_validates_on_the_test_set() -> None:
 
 def test_holdout_keeps_whole_training_classes_for_validation() -> None:
     labels = np.repeat(np.arange(20), 3).tolist()
-    split = Split([str(c) for c in range(21)], numbered(labels), numbered([20, 20]))
+    split = Split([str(c) for c in range(21)], numbered(labels), numbered([20, 20], 60))
     first, again = module(split, protocol="holdout"), module(split, protocol="holdout", seed=4)
     held = set(first.evaluation_set("val").labels.tolist())
     assert len(held) == 4
@@ -99,7 +99,7 @@ def test_holdout_keeps_whole_training_classes_for_validation() -> None:
 
 
 def test_held_out_classes_of_one_image_each_are_refused() -> None:
-    split = Split([*"abcdefg"], numbered([0, 1, 2, 3, 4, 5]), numbered([6, 6]))
+    split = Split([*"abcdefg"], numbered([0, 1, 2, 3, 4, 5]), numbered([6, 6], 6))
     with pytest.raises(
         UserError, match=r"protocol=holdout would validate on [a-f], [a-f], classes of one image each"
     ):
@@ -217,7 +217,7 @@ def test_a_finished_run_goes_on_where_it_ended(tmp_path: Path, unbroken: list, s
 
 def test_a_class_on_both_sides_is_refused_by_name() -> None:
     split = Split(TINY.classes, TINY.train, numbered([0, 3]))
-    with pytest.raises(UserError, match="both have images of d:"):
+    with pytest.raises(UserError, match="class 'd' in training and in test"):
         module(split).setup()
 
 

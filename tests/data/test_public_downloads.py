@@ -102,7 +102,7 @@ def test_caltechs_archive_got_by_hand_is_adopted(caltech_site: Site, tmp_path: P
 def omniglot_site(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Archives of two characters each, and of four in the small set."""
     counts = {"images_background": 2, "images_evaluation": 2, "images_background_small1": 4}
-    digests: dict[str, str | None] = {}
+    sources = []
     for name, count in counts.items():
         for c in range(count):
             for drawer in range(20):
@@ -110,10 +110,10 @@ def omniglot_site(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         archive = Path(
             shutil.make_archive(str(site.folder / "python" / name), "zip", tmp_path / "pack", name)
         )
-        digests[name] = hashlib.md5(archive.read_bytes()).hexdigest()
-    monkeypatch.setattr(omniglot, "CHARACTERS", counts)
-    monkeypatch.setattr(omniglot, "MD5", digests)
-    monkeypatch.setattr(omniglot, "URL", f"{site.url}/python")
+        md5 = hashlib.md5(archive.read_bytes()).hexdigest()
+        sources.append(Source(archive.name, name, md5, (f"{site.url}/python/{archive.name}",)))
+        monkeypatch.setitem(omniglot.ARCHIVES, name, omniglot.Archive(md5, count))
+    monkeypatch.setattr(omniglot, "SOURCES", sources)
     return site
 
 
@@ -131,12 +131,14 @@ def test_the_small_set_is_prepared(
     assert omniglot_site.asked == ["/python/images_background_small1.zip"]
     printed = capsys.readouterr().out
     assert "60 training images of 3 classes, 20 test images of 1 other classes" in printed
-    assert "only files are compared" in printed
+    assert "Identical images under different classes: 0" in printed
 
 
-def test_another_archive_is_refused(omniglot_site: Site, tmp_path: Path) -> None:
-    omniglot.MD5["images_background"] = "0" * 32
-    with pytest.raises(UserError, match=r"is not the file expected .*; or get images_background.zip by hand"):
+def test_another_archive_is_refused(
+    omniglot_site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(omniglot, "SOURCES", [source._replace(md5="0" * 32) for source in omniglot.SOURCES])
+    with pytest.raises(UserError, match=r"is not the file expected .*; or get it by hand"):
         omniglot.load(tmp_path / "root", download=True)
     assert not list((tmp_path / "root").glob("images*"))
 

@@ -35,7 +35,7 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         counts: what to find; as many of the first classes as it says train.
 
     Raises:
-        UserError: missing, malformed, or other counts.
+        UserError: missing, malformed, other counts, or a label that is not the image's folder.
     """
     root = Path(root)
     if download and not (root / TOP).is_dir():
@@ -48,6 +48,11 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         label = label_of.get(image, "")
         if label not in name_of:
             raise UserError(f"{top / 'image_class_labels.txt'} gives image {image} no class: get it again.")
+        if Path(path).parent.name != name_of[label]:
+            raise UserError(
+                f"{top / 'image_class_labels.txt'} puts image {image} in class {name_of[label]}, but it lies in "
+                f"{Path(path).parent.name}/: get it again."
+            )
         role = "train" if int(label) <= counts.train_classes else "query"
         listed.append(Listed(role, name_of[label], f"{TOP}/images/{path}", top / "images" / path))
     return check_counts(to_split(listed, list(name_of.values())), counts, "CUB-200-2011", root)

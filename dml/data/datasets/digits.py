@@ -9,6 +9,8 @@ TRAIN_CLASSES = 5
 IMAGES = {"train": 901, "test": 896}
 SIDE = 8
 PLACES_SEED = 0
+# By side of the canvas.
+FINGERPRINTS = {8: "61c9ec0108a9", 16: "69a499459f8b"}
 
 
 def load(canvas: int = SIDE) -> Split:
@@ -42,7 +44,10 @@ def load(canvas: int = SIDE) -> Split:
     def samples(chosen: np.ndarray) -> Samples:
         return Samples(images[chosen], labels[chosen], [names[i] for i in np.flatnonzero(chosen)])
 
-    return Split([str(name) for name in digits.target_names], samples(train), samples(~train))
+    official = [FINGERPRINTS[canvas]] if canvas in FINGERPRINTS else []
+    return Split(
+        [str(name) for name in digits.target_names], samples(train), samples(~train), official=official
+    )
 
 
 def _scattered(images: np.ndarray, names: list[str], canvas: int) -> tuple[np.ndarray, list[str]]:

@@ -1,14 +1,11 @@
 """Anyone's own images: a folder a class."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from dml.data.datasets.annotations import Listed, folders_of, images_by_class, to_split
-from dml.data.split import Split, classes_on_both_sides
-from dml.errors import Note, UserError, quote
+from dml.data.split import Split
+from dml.errors import UserError, quote
 
 LAYOUTS = "<class>/<image>, or train/ and test/ (or train/, query/ and gallery/) with <class>/<image> in each"
 
@@ -26,7 +23,7 @@ def load(root: str | Path, test_share: float = 0.5, test_classes: Sequence[str] 
         test_classes: names of the classes that test, instead of a share.
 
     Raises:
-        UserError: another layout, an empty class, a class on both sides, no test class with two images.
+        UserError: another layout, or an empty class.
     """
     root = Path(root)
     if not root.is_dir():
@@ -44,46 +41,7 @@ def load(root: str | Path, test_share: float = 0.5, test_classes: Sequence[str] 
             for label, images in by_class.items()
             for image in images
         ]
-    return check_own(to_split(listed), f"dataset.root={root}")
-
-
-def check_own(split: Split, where: str) -> Split:
-    """The split, if training and test have images and share no class; warns of queries that can find nothing.
-
-    Raises:
-        UserError: they have none or share one, or no query has another image of its class to find.
-    """
-    if not len(split.train) or not len(split.query):
-        raise UserError(
-            f"{where} has {len(split.train)} training and {len(split.query)} test images: give both."
-        )
-    if both := classes_on_both_sides(split):
-        raise UserError(
-            f"{where} has class {quote(both)} in training and in test: retrieval is judged on classes never "
-            "trained on, so put all images of a class on one side."
-        )
-    searched = split.query.labels if split.gallery is None else split.gallery.labels
-    found_per_class = np.bincount(searched, minlength=len(split.classes)) - (split.gallery is None)
-    alone = [split.classes[label] for label in np.unique(split.query.labels) if found_per_class[label] < 1]
-    if len(alone) == len(np.unique(split.query.labels)):
-        raise UserError(
-            f"{where} has no test class with a second image to find, beginning with {quote(alone)}."
-        )
-    if len(np.unique(searched)) == 1:
-        warnings.warn(
-            f"{where} has one class to search, '{split.classes[searched[0]]}': whatever is found is right, so the "
-            "figures say nothing.",
-            Note,
-            stacklevel=3,
-        )
-    if alone:
-        warnings.warn(
-            f"{where} has test classes without a second image to find: {quote(alone)}; "
-            "their images are searched but not counted as queries.",
-            Note,
-            stacklevel=3,
-        )
-    return split
+    return to_split(listed)
 
 
 def _listed_by_role(root: Path, names: set[str]) -> list[Listed]:

@@ -32,7 +32,7 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         counts: what to find.
 
     Raises:
-        UserError: missing, malformed, or other counts.
+        UserError: missing, malformed, other counts, or an item that is not the image's folder.
     """
     root = Path(root)
     if download and _find(root) is None:
@@ -44,10 +44,13 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         )
     images, partition = found
     pattern, form = r"img/(\S+)\s+(\S+)\s+(train|query|gallery)", "img/<path> <item id> train|query|gallery"
-    listed = (
-        Listed(role, item, f"img/{path}", images / path)
-        for path, item, role in parse_lines(partition, pattern, form, header=2)
-    )
+    listed = []
+    for path, item, role in parse_lines(partition, pattern, form, header=2):
+        if Path(path).parent.name != item:
+            raise UserError(
+                f"{partition} calls img/{path} an image of {item}, unlike its folder: get it again."
+            )
+        listed.append(Listed(role, item, f"img/{path}", images / path))
     return check_counts(to_split(listed), counts, "In-shop Clothes Retrieval", root)
 
 

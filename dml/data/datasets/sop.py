@@ -1,10 +1,12 @@
 """Stanford Online Products: 120,053 photographs of 22,634 products."""
 
+import warnings
 from pathlib import Path
 
 from dml.data.acquire import Source, acquire, top_folder
 from dml.data.datasets.annotations import Listed, parse_lines, to_split
 from dml.data.split import Counts, Split, check_counts
+from dml.errors import Note, quote
 
 TOP = "Stanford_Online_Products"
 COUNTS = Counts(train_classes=11_318, test_classes=11_316, train_images=59_551, query_images=60_502)
@@ -30,7 +32,8 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
     """The products of Ebay_train.txt train, those of Ebay_test.txt test and search one another.
 
     Source: Song, Xiang, Jegelka, Savarese, Deep Metric Learning via Lifted Structured Feature Embedding,
-    CVPR 2016.
+    CVPR 2016. File names begin with the number of the listing, `<listing>_<image>.JPG`; a product whose images
+    come from several is named in a note.
 
     Args:
         root: folder that holds Stanford_Online_Products/.
@@ -50,4 +53,14 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         for role, file in LISTS.items()
         for product, path in parse_lines(top / file, pattern, form, header=1)
     ]
+    listings: dict[str, set[str]] = {}
+    for image in listed:
+        listings.setdefault(image.label, set()).add(image.name.rpartition("_")[0])
+    if mixed := [product for product, names in listings.items() if len(names) > 1]:
+        warnings.warn(
+            f"By their file names, the images of {quote(mixed)} in {top} come from more than one listing: labels may "
+            "be swapped.",
+            Note,
+            stacklevel=2,
+        )
     return check_counts(to_split(listed), counts, "Stanford Online Products", root)

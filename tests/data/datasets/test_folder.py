@@ -82,30 +82,6 @@ def test_train_and_val_folders(tmp_path: Path) -> None:
         folder.load(tmp_path)
 
 
-def test_a_class_on_both_sides(tmp_path: Path) -> None:
-    write_tree(tmp_path, {"train/a": 2, "train/b": 2, "test/a": 2, "test/b": 2})
-    with pytest.raises(UserError, match=r"class 'a' \(and 1 more\) in training and in test.* on one side"):
-        folder.load(tmp_path)
-
-
-def test_a_class_with_one_image(tmp_path: Path) -> None:
-    write_tree(tmp_path, {"a": 1, "b": 2, "c": 1, "d": 2})
-    with pytest.warns(UserWarning, match=r"test classes without a second image to find: 'c'; ") as caught:
-        assert len(folder.load(tmp_path).query) == 3
-    assert len(caught) == 1
-
-
-def test_a_single_class_to_search(tmp_path: Path) -> None:
-    write_tree(tmp_path, {"a": 2, "b": 2, "c": 2})
-    with pytest.warns(UserWarning, match=r"one class to search, 'c': whatever is found is right"):
-        folder.load(tmp_path, test_share=0.1)
-
-
-def test_nothing_to_find_at_all(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no test class with a second image to find, beginning with 'b'"):
-        folder.load(write_tree(tmp_path, {"a": 2, "b": 1}))
-
-
 def test_an_empty_class(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a": 2, "b": 2})
     (tmp_path / "c").mkdir()
