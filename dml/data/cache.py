@@ -12,8 +12,8 @@ import PIL
 import torch
 import torchvision
 
-from dml.data.acquire import only_one_process
 from dml.data.dataset import ImageDataset
+from dml.data.download import only_one_process
 from dml.data.fill import fill, sizes_of
 from dml.data.pixels import Pixels
 from dml.data.room import free_disk, free_memory, readable

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dml.data.cache import PixelCache
-from dml.data.checks import check_files, check_split, warn_of_copies
+from dml.data.checks import check_dataset
 from dml.data.cores import cores
 from dml.data.dataset import ImageDataset, Transform, collate
 from dml.data.loader import TrainLoader, whole_batches
@@ -86,10 +86,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
             return
         with permitted():
             split = self.split if isinstance(self.split, Split) else self.split()
-        check_split(split)
+        check_dataset(split)
         self.loaded_split = split
-        check_files(split.train, split.query, split.gallery)
-        warn_of_copies(split)
         learning, self._evaluation = split_by_protocol(split, self.protocol)
         self.classes: Sequence[str] = split.classes
         train, kept = relabel(learning)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
-from dml.data.acquire import Source, acquire
 from dml.data.datasets.annotations import Listed, folders_of, images_by_class, to_split
+from dml.data.download import Source, acquire
 from dml.data.split import Counts, Split, check_counts
 from dml.errors import UserError
 
@@ -53,7 +53,7 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
     if images is None:
         raise UserError(
             f"dataset.root={root} does not hold Cars196, that is {LAYOUTS}: "
-            f"python scripts/prepare.py cars --root {root} tells how to get it."
+            f"python -m dml.prepare cars --root {root} tells how to get it."
         )
     return check_counts(to_split(images), counts, "Cars196", root)
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dml.data.acquire import Source, acquire, top_folder
 from dml.data.datasets.annotations import Listed, parse_lines, to_split
+from dml.data.download import Source, folder_of
 from dml.data.split import Counts, Split, check_counts
 from dml.errors import UserError
 
@@ -14,7 +14,7 @@ SOURCES = (
         "CUB_200_2011.tgz",
         makes=TOP,
         md5="97eceeb196236b17998738112f37df78",
-        urls=("https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",),
+        url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
     ),
 )
 ELSEWHERE = (
@@ -38,9 +38,7 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         UserError: missing, malformed, other counts, or a label that is not the image's folder.
     """
     root = Path(root)
-    if download and not (root / TOP).is_dir():
-        acquire(root, SOURCES, ELSEWHERE)
-    top = top_folder(root, TOP, "cub")
+    top = folder_of(root, "cub", SOURCES, ELSEWHERE, download)
     name_of = _read(top / "classes.txt", "<class id> <class name>")
     label_of = _read(top / "image_class_labels.txt", "<image id> <class id>")
     listed = []

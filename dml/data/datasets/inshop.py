@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dml.data.acquire import Source, acquire
 from dml.data.datasets.annotations import Listed, folders_of, parse_lines, to_split
+from dml.data.download import Source, acquire
 from dml.data.split import Counts, Split, check_counts
 from dml.errors import UserError
 
@@ -40,7 +40,7 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
     if (found := _find(root)) is None:
         raise UserError(
             f"dataset.root={root} does not hold both img/ and {LIST} of the In-shop benchmark: "
-            f"python scripts/prepare.py inshop --root {root} tells how to get them."
+            f"python -m dml.prepare inshop --root {root} tells how to get them."
         )
     images, partition = found
     pattern, form = r"img/(\S+)\s+(\S+)\s+(train|query|gallery)", "img/<path> <item id> train|query|gallery"

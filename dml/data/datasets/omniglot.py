@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dml.data.acquire import Source, acquire
+from dml.data.download import Source, folder_of
 from dml.data.read_image import read_image
 from dml.data.split import Samples, Split
 from dml.errors import UserError
@@ -44,7 +44,7 @@ ARCHIVES = {
     "images_background_small2": Archive("b75a71a51d3b13f821f212756fe481fd", 156),
 }
 SOURCES = tuple(
-    Source(f"{name}.zip", makes=name, md5=archive.md5, urls=(f"{URL}/{name}.zip",))
+    Source(f"{name}.zip", makes=name, md5=archive.md5, url=f"{URL}/{name}.zip")
     for name, archive in ARCHIVES.items()
 )
 ELSEWHERE = f"or get it by hand from {URL} and name it with --archive."
@@ -107,14 +107,9 @@ class Character(NamedTuple):
 
 def _read(root: Path, name: str, download: bool) -> list[Character]:
     """The characters of an archive, in byte order."""
-    folder, archive = root / name, ARCHIVES[name]
-    if download and not folder.is_dir():
-        acquire(root, [source for source in SOURCES if source.makes == name], ELSEWHERE)
-    if not folder.is_dir():
-        raise UserError(
-            f"dataset.root={root} does not hold {name}/: set dataset.root to the folder that does, "
-            f"set dataset.download=true, or unpack {URL}/{name}.zip there."
-        )
+    archive, sources = ARCHIVES[name], [source for source in SOURCES if source.makes == name]
+    dataset = "omniglot_small" if "small" in name else "omniglot"
+    folder = folder_of(root, dataset, sources, ELSEWHERE, download)
     folders = sorted(c for c in folder.glob("*/*") if c.is_dir())
     if len(folders) != archive.characters:
         raise UserError(

@@ -3,8 +3,8 @@
 import warnings
 from pathlib import Path
 
-from dml.data.acquire import Source, acquire, top_folder
 from dml.data.datasets.annotations import Listed, parse_lines, to_split
+from dml.data.download import Source, folder_of
 from dml.data.split import Counts, Split, check_counts
 from dml.errors import Note, quote
 
@@ -15,10 +15,7 @@ SOURCES = (
         "Stanford_Online_Products.zip",
         makes=TOP,
         md5="7f73d41a2f44250d4779881525aea32e",
-        urls=(
-            "http://ftp.cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
-            "ftp://cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
-        ),
+        url="http://ftp.cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
     ),
 )
 ELSEWHERE = (
@@ -44,9 +41,7 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         UserError: missing, malformed, or other counts.
     """
     root = Path(root)
-    if download and not (root / TOP).is_dir():
-        acquire(root, SOURCES, ELSEWHERE)
-    top = top_folder(root, TOP, "sop")
+    top = folder_of(root, "sop", SOURCES, ELSEWHERE, download)
     pattern, form = r"\d+\s+(\d+)\s+\d+\s+(.+)", "<image id> <class id> <super class id> <path>"
     listed = [
         Listed(role, f"product {product}", f"{TOP}/{path}", top / path)

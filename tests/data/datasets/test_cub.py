@@ -27,7 +27,7 @@ def test_classes_split_not_the_archives_flags(tmp_path: Path) -> None:
 
 
 def test_a_missing_root_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"does not hold CUB_200_2011/: .* scripts/prepare.py cub --root"):
+    with pytest.raises(UserError, match=r"does not hold CUB_200_2011/: .* dml.prepare cub --root"):
         cub.load(tmp_path / "nowhere")
 
 

@@ -29,5 +29,5 @@ def test_a_short_line_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_root_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Stanford_Online_Products/: .* scripts/prepare.py sop --root"):
+    with pytest.raises(UserError, match=r"Stanford_Online_Products/: .* dml.prepare sop --root"):
         sop.load(tmp_path)
