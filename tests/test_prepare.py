@@ -163,7 +163,7 @@ def test_the_archives_own_folder_as_root_is_not_fetched_into(
 ) -> None:  # type: ignore[no-untyped-def]
     root = write(tmp_path) / top
     with pytest.raises(
-        UserError, match=rf"{top} looks like what .* unpacks to: name its parent, {tmp_path},"
+        UserError, match=rf"{top} looks like what .* unpacks to: name its parent, {tmp_path}\."
     ):
         prepare.prepare(name, root)
     assert not (root / ".preparing").exists()
@@ -291,5 +291,5 @@ def test_the_command(tmp_path: Path, command: list[str]) -> None:
     assert done.returncode == 1
     *old_name, note, error = done.stderr.splitlines()
     assert len(old_name) == (command == ["scripts/prepare.py"])
-    assert note.startswith("Note: Not an image of a class, so passed over: ")
+    assert note.startswith("Note: Not an image of a class, so skipped: ")
     assert error.startswith("Error: The dataset has no test class with a second image")

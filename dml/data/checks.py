@@ -78,12 +78,12 @@ def check_split(split: Split) -> None:
 def _check_class_names(split: Split) -> None:
     """Refuse class names that a person cannot tell apart; warn of those that differ in case only."""
     names = [str(name) for name in split.classes]
-    for group in _grouped(names, _visible):
+    for group in _grouped(names, map(_visible, names)):
         raise UserError(
             f"The classes {group[0]!a} and {group[1]!a} look the same (white space, invisible characters or "
             "the Unicode form differ), so one class may be on both sides: give them one name."
         )
-    if groups := _grouped(names, lambda name: _visible(name).casefold()):
+    if groups := _grouped(names, map(str.casefold, names)):
         more = f" (and {len(groups) - 1:,} more such pairs)" if len(groups) > 1 else ""
         warnings.warn(
             f"The classes '{groups[0][0]}' and '{groups[0][1]}'{more} differ only in upper and lower case: if they are "
@@ -102,7 +102,7 @@ def _visible(name: str) -> str:
 def _check_listed_once(split: Split) -> None:
     """Refuse an image that is listed twice, under the same name or as the same file."""
     images = list(entries(split))
-    for first, second, *_ in _grouped(images, lambda image: image.name):
+    for first, second, *_ in _grouped(images, [image.name for image in images]):
         raise UserError(
             f"The image '{first.name}' is listed twice, in {first.role} and in {second.role}: list every image once."
         )
@@ -114,7 +114,8 @@ def _check_listed_once(split: Split) -> None:
         folder, name = os.path.split(file)
         return os.path.realpath(file) if os.path.islink(file) else f"{real_folder(folder)}/{name}"
 
-    for first, second, *_ in _grouped(_on_disk(images), real):
+    files = _on_disk(images)
+    for first, second, *_ in _grouped(files, map(real, files)):
         raise UserError(
             f"'{first.name}' ({first.role}) and '{second.name}' ({second.role}) are the same file, {real(second)}: "
             "list every image once."
@@ -122,7 +123,7 @@ def _check_listed_once(split: Split) -> None:
 
 
 def _check_something_to_find(split: Split) -> None:
-    """Warn of test classes in which there is nothing, or nothing wrong, to find; refuse a test set of the former."""
+    """Warn of test classes without a second image, and of a single class; refuse a test set without any pair."""
     tested = np.unique(split.query.labels)
     searched = split.query.labels if split.gallery is None else split.gallery.labels
     found_per_class = np.bincount(searched, minlength=len(split.classes)) - (split.gallery is None)
@@ -158,22 +159,28 @@ def check_files(*roles: Samples | None) -> None:
 
 
 def warn_of_copies(split: Split) -> None:
-    """One note if several images have the same bytes: in a test set, one finds the other without any learning."""
+    """One note if images have the same bytes: within the test set, a copy is a hit without any learning."""
     groups = copies(split)
     if not groups:
         return
-    tests = [group for group in groups if sum(image.role != "training" for image in group) > 1]
+    tests = [group for group in groups if _is_sure_hit(group, split.gallery is not None)]
     across = [group for group in groups if len({image.role == "training" for image in group}) > 1]
     example = (tests or across or groups)[0]
     count = sum(len(group) for group in groups)
     warnings.warn(
         f"{count:,} images are byte for byte the same as another, such as '{example[0].name}' and "
-        f"'{example[1].name}'; {len(tests):,} such groups lie within the test images, where one copy is sure to find "
-        f"the other, and {len(across):,} in both training and test: leave the copies out, or report them with the "
-        "figures.",
+        f"'{example[1].name}'; in {len(tests):,} such groups a query finds its own copy, and {len(across):,} are in "
+        "both training and test: leave the copies out, or report them with the figures.",
         Note,
         stacklevel=2,
     )
+
+
+def _is_sure_hit(group: list[Entry], has_gallery: bool) -> bool:
+    """Whether a query and an image of its class that it searches are both in a group of copies."""
+    queries = [image.label for image in group if image.role == "test"]
+    gallery = {image.label for image in group if image.role == "gallery"}
+    return not gallery.isdisjoint(queries) if has_gallery else len(set(queries)) < len(queries)
 
 
 def copies(split: Split) -> list[list[Entry]]:
@@ -182,19 +189,21 @@ def copies(split: Split) -> list[list[Entry]]:
     Only files of equal size are opened, for their last bytes; only files that agree in these as well are read whole.
     """
     images = list(entries(split))
-    in_memory = [image for image in images if isinstance(image.image, np.ndarray)]
-    same = _grouped(in_memory, lambda image: hashlib.sha256(image.image.tobytes()).digest())
-    same_size = _grouped(_on_disk(images), lambda image: os.stat(image.image).st_size)
-    same_tail = _refined(same_size, _tail)
-    return same + _refined(same_tail, lambda file: hashlib.sha256(file.read_bytes()).digest())
+    arrays = [image for image in images if isinstance(image.image, np.ndarray)]
+    groups = _grouped(arrays, [hashlib.sha256(array.image.tobytes()).digest() for array in arrays])
+    same = _on_disk(images)
+    for key in (_size, _tail, _digest):
+        same_groups = _grouped(same, _of_each(key, [file.image for file in same]))
+        same = [file for group in same_groups for file in group]
+    return groups + same_groups
 
 
-def _refined(groups: list[list[Entry]], key: Callable[[Path], Hashable]) -> list[list[Entry]]:
-    """The parts of the groups whose files share a key with another."""
-    numbered = [(number, image) for number, group in enumerate(groups) for image in group]
-    keys = _of_each(key, [image.image for _, image in numbered])
-    keyed = [(number, value, image) for (number, image), value in zip(numbered, keys, strict=True)]
-    return [[image for *_, image in group] for group in _grouped(keyed, lambda member: member[:2])]
+def _size(file: Path) -> int:
+    return os.stat(file).st_size
+
+
+def _digest(file: Path) -> bytes:
+    return hashlib.sha256(Path(file).read_bytes()).digest()
 
 
 def _tail(file: Path) -> bytes:
@@ -204,16 +213,16 @@ def _tail(file: Path) -> bytes:
         return opened.read()
 
 
-def _grouped(items: Iterable[T], key: Callable[[T], Hashable]) -> list[list[T]]:
-    """The items that share a key with another."""
+def _grouped(items: Sequence[T], keys: Iterable[Hashable]) -> list[list[T]]:
+    """The items that share a key with another item."""
     groups: dict[Hashable, list[T]] = defaultdict(list)
-    for item in items:
-        groups[key(item)].append(item)
+    for item, key in zip(items, keys, strict=True):
+        groups[key].append(item)
     return [group for group in groups.values() if len(group) > 1]
 
 
 def _of_each(function: Callable[[Path], T], files: Sequence[Path]) -> list[T]:
-    """The function of every file, on threads for the sake of network disks: more than cores, since they wait."""
+    """The function of every file; on more threads than cores, since on a network disk most of them wait."""
     parts = [files[start : start + FILES_AT_ONCE] for start in range(0, len(files), FILES_AT_ONCE)]
     with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
         done = pool.map(lambda part: [function(file) for file in part], parts)

@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import gzip
 import hashlib
 import lzma
 import shutil
@@ -20,15 +19,7 @@ import rich.progress
 from dml.errors import UserError
 
 TIMEOUT_SECONDS = 30
-DAMAGED = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    gzip.BadGzipFile,
-    lzma.LZMAError,
-    zlib.error,
-    EOFError,
-    NotImplementedError,
-)
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
 JUNK = "__MACOSX"
 
 
@@ -57,14 +48,22 @@ def folder_of(root: Path, dataset: str, sources: Sequence[Source], elsewhere: st
     top = root / sources[-1].makes
     if download and not top.is_dir():
         acquire(root, sources, elsewhere)
-    if top.is_dir():
-        return top
-    if root.name == top.name and root.is_dir():
-        raise UserError(f"dataset.root={root} is {top.name}/ itself: give its parent, {root.parent}.")
-    raise UserError(
-        f"dataset.root={root} does not hold {top.name}/: name the folder that does, set dataset.download=true, or "
-        f"fetch it with 'python -m dml.prepare {dataset} --root {root}'."
-    )
+    if not top.is_dir():
+        _check_root(root, sources)
+        raise UserError(
+            f"dataset.root={root} does not hold {top.name}/: name the folder that does, set dataset.download=true, or "
+            f"fetch it with 'python -m dml.prepare {dataset} --root {root}'."
+        )
+    return top
+
+
+def _check_root(root: Path, sources: Sequence[Source]) -> None:
+    """Refuse an archive's own top folder."""
+    for source in sources:
+        if root.name == source.makes and root.is_dir() and any(child.is_dir() for child in root.iterdir()):
+            raise UserError(
+                f"dataset.root={root} looks like what {source.file} unpacks to: name its parent, {root.parent}."
+            )
 
 
 def acquire(root: Path, sources: Sequence[Source], elsewhere: str) -> None:
@@ -78,11 +77,7 @@ def acquire(root: Path, sources: Sequence[Source], elsewhere: str) -> None:
     Raises:
         UserError: from `fetch` (with `elsewhere` added) or `extract`; `root` is itself what a source unpacks to.
     """
-    for source in sources:
-        if root.name == source.makes and root.is_dir() and any(child.is_dir() for child in root.iterdir()):
-            raise UserError(
-                f"{root} looks like what {source.file} unpacks to: name its parent, {root.parent}, instead."
-            )
+    _check_root(root, sources)
     with only_one_process(root):
         for source in sources:
             if (root / source.makes).exists():

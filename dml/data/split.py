@@ -1,4 +1,4 @@
-"""What a dataset is to the rest of the package: labelled images on the two sides of a class-disjoint split."""
+"""A dataset: labelled images in a class-disjoint split, its counts and its fingerprint."""
 
 import hashlib
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Split:
 
     Attributes:
         classes: names of all classes, training and test; labels are positions in it.
-        train: images to learn from.
+        train: training images.
         query: test images that search.
         gallery: test images that are searched; None where the queries search one another.
         official: fingerprints of the published list of images, one a layout; none where it is not known here.

@@ -158,8 +158,8 @@ def test_copies_are_found_and_named_in_one_note(tmp_path: Path) -> None:
         warn_of_copies(split)
     (note,) = [str(warning.message) for warning in caught]
     assert "7 images are byte for byte the same as another, such as 'c/0.png' and 'c/x.png'" in note
-    assert "1 such groups lie within the test images" in note
-    assert "1 in both training and test" in note
+    assert "in 1 such groups a query finds its own copy" in note
+    assert "1 are in both training and test" in note
 
 
 def test_copies_in_memory_are_found() -> None:
@@ -175,7 +175,7 @@ def test_training_says_it_before_it_begins(tmp_path: Path) -> None:
     write_tree(tmp_path, {"train/a": 2, "train/b": 2, "query/c": 2, "query/d": 2})
     shutil.copytree(tmp_path / "query", tmp_path / "gallery")
     data = EmbeddingDataModule(folder.load(tmp_path), PKBatchSampler)
-    with pytest.warns(Note, match=r"8 images are byte for byte the same .* 4 such groups lie within"):
+    with pytest.warns(Note, match=r"8 images are byte for byte the same .* in 4 such groups a query finds"):
         data.setup()
 
 

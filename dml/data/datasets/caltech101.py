@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
-
+from dml.data.datasets.annotations import Listed, folders_of, to_split
 from dml.data.download import Source, folder_of
-from dml.data.split import Samples, Split
+from dml.data.split import Split
 from dml.errors import UserError
 
 TOP = "101_ObjectCategories"
@@ -41,25 +40,17 @@ def load(root: str | Path, download: bool = False) -> Split:
     """
     root = Path(root)
     top = folder_of(root, "caltech101", SOURCES, ELSEWHERE, download or (root / TAR).is_file())
-    folders = sorted((f for f in top.iterdir() if f.is_dir()), key=lambda folder: folder.name)
-    categories = [folder for folder in folders if folder.name not in LEFT_OUT]
+    categories = [folder for folder in folders_of(top) if folder.name not in LEFT_OUT]
     if len(categories) != CATEGORIES:
         raise UserError(
             f"{top} holds {len(categories)} categories, not {CATEGORIES} "
             f"(besides {' and '.join(sorted(LEFT_OUT))}): unpack it again."
         )
-    train = _samples(root, categories[:TRAIN_CLASSES], first_label=0)
-    test = _samples(root, categories[TRAIN_CLASSES:], first_label=TRAIN_CLASSES)
-    return Split([folder.name for folder in categories], train, test)
-
-
-def _samples(root: Path, categories: list[Path], first_label: int) -> Samples:
-    files, labels = [], []
-    for label, category in enumerate(categories, start=first_label):
+    listed = []
+    for number, category in enumerate(categories):
         images = sorted(category.glob("*.jpg"))
         if not images:
             raise UserError(f"{category} holds no .jpg image: unpack {TOP} again.")
-        files += images
-        labels += [label] * len(images)
-    names = [file.relative_to(root).as_posix() for file in files]
-    return Samples(files, np.array(labels, dtype=np.int64), names)
+        role = "train" if number < TRAIN_CLASSES else "query"
+        listed += [Listed(role, category.name, image.relative_to(root).as_posix(), image) for image in images]
+    return to_split(listed)

@@ -97,7 +97,7 @@ def _official_sides(base: Path, counts: Counts) -> Iterator[Listed]:
 def _class_folders(base: Path, counts: Counts) -> Iterator[Listed]:
     """train/<class>/<image> and test/<class>/<image>, or images/<class>/<image>.
 
-    Nothing here numbers the classes; but makes are numbered alphabetically, and class 98 is an Eagle.
+    The folders carry no class numbers, but classes are numbered alphabetically, and class 98 is the last before "f".
     """
     sides = [s for s in ("train", "test", "images") if (base / s / FIRST_CLASS).is_dir()]
     for side in sides:
@@ -131,7 +131,7 @@ def _variable(file: Path, name: str) -> np.ndarray:
         return np.atleast_1d(content[name])
     except PermissionError:
         raise
-    # Whatever loadmat stumbles over: the format is old, and so are its exceptions.
+    # For a damaged file loadmat raises many kinds of errors.
     except Exception as error:
         raise UserError(f"{file} is not a MATLAB file with '{name}' ({error}): get it again.") from None
 

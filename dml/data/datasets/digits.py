@@ -1,4 +1,4 @@
-"""Handwritten digits of 8×8 pixels, which need no download."""
+"""UCI digits: 1,797 handwritten digits of 8×8 pixels, which scikit-learn brings."""
 
 import numpy as np
 
@@ -67,7 +67,7 @@ VIEWS = 8
 def rotation_classes(train: Samples) -> Samples:
     """The images in their eight orientations, each orientation of a class a class of its own.
 
-    Few classes make a poor teacher of unseen ones. Source: Santoro et al., Meta-Learning with Memory-Augmented
+    More training classes generalise better to unseen ones. Source: Santoro et al., Meta-Learning with Memory-Augmented
     Neural Networks, ICML 2016, section 4.1, by quarter turns; here each is mirrored as well. Where a class looks the
     same in two orientations, as a nought does, the two are nevertheless told apart.
 

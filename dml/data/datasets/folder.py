@@ -1,4 +1,4 @@
-"""Anyone's own images: a folder a class."""
+"""Your own images, one folder per class."""
 
 from collections.abc import Sequence
 from pathlib import Path

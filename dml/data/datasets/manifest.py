@@ -1,4 +1,4 @@
-"""Anyone's own images: a table that says of each its class and its role."""
+"""Your own images, listed in a table with the class and role of each."""
 
 import csv
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ ROLES = {"train": "train", "test": "query", "query": "query", "gallery": "galler
 
 
 def load(root: str | Path, file: str | Path = "manifest.csv") -> Split:
-    """The images of a CSV table with the columns `path,label,split`, others being passed over.
+    """The images of a CSV table with the columns `path,label,split`, other columns are ignored.
 
     Args:
         root: folder that the paths are relative to; absolute paths stand for themselves.

@@ -32,7 +32,7 @@ def test_a_missing_root_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_the_archives_own_folder_as_root_is_recognised(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"give its parent, {tmp_path}\.$"):
+    with pytest.raises(UserError, match=rf"name its parent, {tmp_path}\.$"):
         cub.load(write_cub(tmp_path) / "CUB_200_2011")
 
 

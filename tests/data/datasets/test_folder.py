@@ -149,7 +149,7 @@ def test_other_files_are_passed_over_with_a_word(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a": 2, "b": 2})
     (tmp_path / "a" / "Thumbs.db").touch()
     write_image(tmp_path / "stray.png")
-    with pytest.warns(UserWarning, match=r"passed over: '.*Thumbs.db' \(and 1 more\)"):
+    with pytest.warns(UserWarning, match=r"skipped: '.*Thumbs.db' \(and 1 more\)"):
         assert len(folder.load(tmp_path).train) == 2
 
 
