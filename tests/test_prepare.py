@@ -1,8 +1,7 @@
 import errno
-import os
+import runpy
 import shutil
 import socket
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -275,21 +274,17 @@ def test_a_table_is_named_as_for_training(tmp_path: Path) -> None:
     assert run("manifest", "dataset.file=other.csv", "--root", tmp_path) == 0
 
 
-@pytest.mark.parametrize("command", [["-m", "dml.prepare"], ["scripts/prepare.py"]])
-def test_the_command(tmp_path: Path, command: list[str]) -> None:
-    repository = Path(__file__).parents[1]
+@pytest.mark.parametrize("script", ["dml/prepare.py", "scripts/prepare.py"])
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str
+) -> None:
     write_tree(tmp_path, {"a": 2, "b": 1})
     write_image(tmp_path / "stray.png")
-    done = subprocess.run(
-        [sys.executable, *command, "folder", "--root", str(tmp_path)],
-        capture_output=True,
-        text=True,
-        cwd=repository,
-        env=os.environ | {"PYTHONPATH": str(repository)},
-        check=False,
-    )
-    assert done.returncode == 1
-    *old_name, note, error = done.stderr.splitlines()
-    assert len(old_name) == (command == ["scripts/prepare.py"])
+    monkeypatch.setattr(sys, "argv", [script, "folder", "--root", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(Path(__file__).parents[1] / script), run_name="__main__")
+    assert ended.value.code == 1
+    *old_name, note, error = capsys.readouterr().err.splitlines()
+    assert len(old_name) == (script == "scripts/prepare.py")
     assert note.startswith("Note: Not an image of a class, so skipped: ")
     assert error.startswith("Error: The dataset has no test class with a second image")

@@ -5,42 +5,23 @@ import os
 import unicodedata
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from dml.data.read_image import check_shape
-from dml.data.split import Samples, Split, classes_on_both_sides
+from dml.data.split import Entry, Samples, Split
 from dml.errors import Note, UserError, quote
 
 T = TypeVar("T")
 TAIL_BYTES = 1024
+ROLES = {"train": "training", "query": "test", "gallery": "gallery"}
 FILES_AT_ONCE = 64
-
-
-class Entry(NamedTuple):
-    """One image of a split: its role, name and class, and its file, or its pixels if it is in memory."""
-
-    role: str
-    name: str
-    label: str
-    image: Any
-
-
-def entries(split: Split) -> Iterator[Entry]:
-    """All images of a split."""
-    roles = {"training": split.train, "test": split.query, "gallery": split.gallery}
-    for role, samples in roles.items():
-        if samples is not None:
-            for name, label, image in zip(
-                samples.names, samples.labels.tolist(), samples.images, strict=True
-            ):
-                yield Entry(role, name, str(split.classes[label]), image)
 
 
 def check_dataset(split: Split) -> None:
@@ -61,11 +42,12 @@ def check_split(split: Split) -> None:
         UserError: a side without images; a class on both sides; two classes whose names look the same; a name or
             a file listed twice; no query with another image of its class to find.
     """
-    roles = {"training": split.train, "test": split.query, "gallery": split.gallery}
-    for role, samples in roles.items():
-        if samples is not None and len(samples) == 0:
-            raise UserError(f"The dataset has no {role} images: check dataset.root.")
-    if both := classes_on_both_sides(split):
+    for role, samples in split.roles().items():
+        if len(samples) == 0:
+            raise UserError(f"The dataset has no {ROLES[role]} images: check dataset.root.")
+    train, *test = (samples.labels for samples in split.roles().values())
+    if len(shared := np.intersect1d(train, np.concatenate(test))):
+        both = [str(split.classes[label]) for label in shared]
         raise UserError(
             f"The dataset has class {quote(both)} in training and in test: retrieval is judged on classes never "
             "trained on, so put all images of a class on one side."
@@ -101,10 +83,11 @@ def _visible(name: str) -> str:
 
 def _check_listed_once(split: Split) -> None:
     """Refuse an image that is listed twice, under the same name or as the same file."""
-    images = list(entries(split))
+    images = list(split.entries())
     for first, second, *_ in _grouped(images, [image.name for image in images]):
         raise UserError(
-            f"The image '{first.name}' is listed twice, in {first.role} and in {second.role}: list every image once."
+            f"The image '{first.name}' is listed twice, in {ROLES[first.role]} and in {ROLES[second.role]}: "
+            "list every image once."
         )
     # `realpath` looks at every folder of a path; of a file that is no link, only its own folder's can differ.
     real_folder = cache(os.path.realpath)
@@ -117,7 +100,7 @@ def _check_listed_once(split: Split) -> None:
     files = _on_disk(images)
     for first, second, *_ in _grouped(files, map(real, files)):
         raise UserError(
-            f"'{first.name}' ({first.role}) and '{second.name}' ({second.role}) are the same file, {real(second)}: "
+            f"'{first.name}' ({ROLES[first.role]}) and '{second.name}' ({ROLES[second.role]}) are the same file, {real(second)}: "
             "list every image once."
         )
 
@@ -164,7 +147,7 @@ def warn_of_copies(split: Split) -> None:
     if not groups:
         return
     tests = [group for group in groups if _is_sure_hit(group, split.gallery is not None)]
-    across = [group for group in groups if len({image.role == "training" for image in group}) > 1]
+    across = [group for group in groups if len({image.role == "train" for image in group}) > 1]
     example = (tests or across or groups)[0]
     count = sum(len(group) for group in groups)
     warnings.warn(
@@ -178,7 +161,7 @@ def warn_of_copies(split: Split) -> None:
 
 def _is_sure_hit(group: list[Entry], has_gallery: bool) -> bool:
     """Whether a query and an image of its class that it searches are both in a group of copies."""
-    queries = [image.label for image in group if image.role == "test"]
+    queries = [image.label for image in group if image.role == "query"]
     gallery = {image.label for image in group if image.role == "gallery"}
     return not gallery.isdisjoint(queries) if has_gallery else len(set(queries)) < len(queries)
 
@@ -188,18 +171,14 @@ def copies(split: Split) -> list[list[Entry]]:
 
     Only files of equal size are opened, for their last bytes; only files that agree in these as well are read whole.
     """
-    images = list(entries(split))
+    images = list(split.entries())
     arrays = [image for image in images if isinstance(image.image, np.ndarray)]
     groups = _grouped(arrays, [hashlib.sha256(array.image.tobytes()).digest() for array in arrays])
     same = _on_disk(images)
-    for key in (_size, _tail, _digest):
+    for key in (os.path.getsize, _tail, _digest):
         same_groups = _grouped(same, _of_each(key, [file.image for file in same]))
         same = [file for group in same_groups for file in group]
     return groups + same_groups
-
-
-def _size(file: Path) -> int:
-    return os.stat(file).st_size
 
 
 def _digest(file: Path) -> bytes:

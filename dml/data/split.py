@@ -1,10 +1,10 @@
 """A dataset: labelled images in a class-disjoint split, its counts and its fingerprint."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,6 +35,15 @@ class Samples:
         return len(self.labels)
 
 
+class Entry(NamedTuple):
+    """One image of a split: its role, name and class, and its file, or its pixels if it is in memory."""
+
+    role: str
+    name: str
+    label: str
+    image: Any
+
+
 @dataclass(frozen=True)
 class Split:
     """A dataset split by class.
@@ -53,6 +62,18 @@ class Split:
     gallery: Samples | None = None
     official: Sequence[str] = ()
 
+    def roles(self) -> dict[str, Samples]:
+        """The sets of images under "train", "query" and, where there is one, "gallery"."""
+        roles = {"train": self.train, "query": self.query}
+        return roles if self.gallery is None else roles | {"gallery": self.gallery}
+
+    def entries(self) -> Iterator[Entry]:
+        """All images."""
+        for role, samples in self.roles().items():
+            labels = samples.labels.tolist()
+            for name, label, image in zip(samples.names, labels, samples.images, strict=True):
+                yield Entry(role, name, str(self.classes[label]), image)
+
 
 LENGTH = 12
 
@@ -63,16 +84,9 @@ def fingerprint(split: Split) -> str:
     The SHA-256 of the sorted lines (role, name of the image, name of its class). Where the data lie, the
     order in which the file system lists them, how classes are numbered, and pixels make no difference.
     """
-    lines = [*_lines("train", split.train), *_lines("query", split.query)]
-    if split.gallery is not None:
-        lines += _lines("gallery", split.gallery)
-    named = sorted(f"{role}\0{name}\0{split.classes[label]}" for role, name, label in lines)
-    text = "".join(f"{line}\n" for line in named)
+    lines = sorted(f"{image.role}\0{image.name}\0{image.label}" for image in split.entries())
+    text = "".join(f"{line}\n" for line in lines)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:LENGTH]
-
-
-def _lines(role: str, samples: Samples) -> list[tuple[str, str, int]]:
-    return [(role, name, label) for name, label in zip(samples.names, samples.labels.tolist(), strict=True)]
 
 
 def describe(name: str, split: Split) -> str:
@@ -132,11 +146,3 @@ def check_counts(split: Split, counts: Counts, dataset: str, root: Path) -> Spli
             "get it again."
         )
     return split
-
-
-def classes_on_both_sides(split: Split) -> list[str]:
-    """Names of the classes with images in training and in query or gallery."""
-    test = (
-        split.query.labels if split.gallery is None else np.union1d(split.query.labels, split.gallery.labels)
-    )
-    return [str(split.classes[label]) for label in np.intersect1d(split.train.labels, test)]
