@@ -100,8 +100,8 @@ def _check_listed_once(split: Split) -> None:
     files = _on_disk(images)
     for first, second, *_ in _grouped(files, map(real, files)):
         raise UserError(
-            f"'{first.name}' ({ROLES[first.role]}) and '{second.name}' ({ROLES[second.role]}) are the same file, {real(second)}: "
-            "list every image once."
+            f"'{first.name}' ({ROLES[first.role]}) and '{second.name}' ({ROLES[second.role]}) are the same file, "
+            f"{real(second)}: list every image once."
         )
 
 

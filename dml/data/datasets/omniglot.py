@@ -1,6 +1,7 @@
 """Omniglot: handwritten characters of fifty alphabets, each drawn by twenty people."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from dml.data.download import Source, folder_of
+from dml.data.protocol import subset as chosen
 from dml.data.read_image import read_image
 from dml.data.split import Samples, Split
 from dml.errors import UserError
@@ -68,8 +70,10 @@ def load(root: str | Path, download: bool = False) -> Split:
     Raises:
         UserError: a folder is missing or holds another number of characters or drawings.
     """
-    train, test = (_read(Path(root), name, download) for name in ("images_background", "images_evaluation"))
-    return _split(train, test)
+    train_classes, train = _read(Path(root), "images_background", download)
+    test_classes, test = _read(Path(root), "images_evaluation", download)
+    test = replace(test, labels=test.labels + len(train_classes))
+    return Split([*train_classes, *test_classes], train, test)
 
 
 def load_small(root: str | Path, subset: str = "small1", download: bool = False) -> Split:
@@ -89,69 +93,44 @@ def load_small(root: str | Path, subset: str = "small1", download: bool = False)
     name = f"images_background_{subset}"
     if name not in ARCHIVES:
         raise UserError(f"dataset.subset={subset} must be small1 or small2.")
-    characters = _read(Path(root), name, download)
-    train_alphabets = sorted({character.alphabet for character in characters})[:SMALL_TRAIN_ALPHABETS]
-    train = [c for c in characters if c.alphabet in train_alphabets]
-    test = [c for c in characters if c.alphabet not in train_alphabets]
-    return _split(train, test, ARCHIVES[name].fingerprint)
+    classes, samples = _read(Path(root), name, download)
+    alphabets = np.array([character.split("/")[0] for character in classes])
+    train = np.isin(alphabets, np.unique(alphabets)[:SMALL_TRAIN_ALPHABETS])[samples.labels]
+    official = ARCHIVES[name].fingerprint
+    return Split(
+        classes, chosen(samples, train), chosen(samples, ~train), official=[official] if official else []
+    )
 
 
-class Character(NamedTuple):
-    """A class: the twenty drawings (20, 28, 28) of a character, and their names."""
-
-    alphabet: str
-    name: str
-    drawings: np.ndarray
-    files: list[str]
-
-
-def _read(root: Path, name: str, download: bool) -> list[Character]:
-    """The characters of an archive, in byte order."""
+def _read(root: Path, name: str, download: bool) -> tuple[list[str], Samples]:
+    """The characters of an archive, in byte order, and their drawings."""
     archive, sources = ARCHIVES[name], [source for source in SOURCES if source.makes == name]
     dataset = "omniglot_small" if "small" in name else "omniglot"
     folder = folder_of(root, dataset, sources, ELSEWHERE, download)
-    folders = sorted(c for c in folder.glob("*/*") if c.is_dir())
-    if len(folders) != archive.characters:
+    characters = sorted(c for c in folder.glob("*/*") if c.is_dir())
+    if len(characters) != archive.characters:
         raise UserError(
-            f"{folder} holds {len(folders)} characters, not {archive.characters}: unpack it again."
+            f"{folder} holds {len(characters)} characters, not {archive.characters}: unpack it again."
         )
-    characters, pixels = [], hashlib.sha256()
-    for character in folders:
-        files = sorted(character.glob("*.png"))
-        if len(files) != DRAWERS:
-            raise UserError(f"{character} holds {len(files)} drawings, not {DRAWERS}: unpack it again.")
-        drawings = [read_image(file, channels=1) for file in files]
-        for drawing in drawings:
-            pixels.update(drawing.tobytes())
-        characters.append(
-            Character(
-                character.parent.name,
-                character.name,
-                np.stack([_small(drawing) for drawing in drawings]),
-                [file.relative_to(root).as_posix() for file in files],
-            )
-        )
-    if archive.pixels is not None and pixels.hexdigest() != archive.pixels:
+    files, images, pixels = list[Path](), [], hashlib.sha256()
+    for character in characters:
+        drawings = sorted(character.glob("*.png"))
+        if len(drawings) != DRAWERS:
+            raise UserError(f"{character} holds {len(drawings)} drawings, not {DRAWERS}: unpack it again.")
+        files += drawings
+    for file in files:
+        drawing = read_image(file, channels=1)
+        pixels.update(drawing.tobytes())
+        images.append(_small(drawing))
+    if archive.pixels not in (None, pixels.hexdigest()):
         raise UserError(
             f"{folder} holds other drawings than the official {name}.zip: move it away and unpack it again."
         )
-    return characters
+    labels = np.repeat(np.arange(len(characters)), DRAWERS)
+    names = [file.relative_to(root).as_posix() for file in files]
+    return [f"{c.parent.name}/{c.name}" for c in characters], Samples(np.stack(images), labels, names)
 
 
 def _small(drawing: np.ndarray) -> np.ndarray:
     """(28, 28) uint8, ink 255."""
     return 255 - np.asarray(Image.fromarray(drawing).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
-
-
-def _split(train: list[Character], test: list[Character], official: str | None = None) -> Split:
-    def samples(characters: list[Character], first_label: int) -> Samples:
-        labels = first_label + np.repeat(np.arange(len(characters)), DRAWERS)
-        images = np.concatenate([character.drawings for character in characters])
-        return Samples(images, labels, [file for character in characters for file in character.files])
-
-    return Split(
-        [f"{character.alphabet}/{character.name}" for character in (*train, *test)],
-        samples(train, 0),
-        samples(test, len(train)),
-        official=[official] if official else [],
-    )
