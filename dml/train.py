@@ -14,10 +14,9 @@ from pytorch_lightning import seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from dml.analysis.baselines import baselines
-from dml.config.build import build_data, build_module, build_trainer
+from dml.config.build import build, build_data, build_module, build_trainer, try_out
+from dml.config.check import check_config
 from dml.config.cli import CONF, one_sentence
-from dml.config.keys import check_keys
-from dml.config.values import check_values
 from dml.data.split import describe, fingerprint
 from dml.distributed import is_first_process
 from dml.module import EmbeddingModule
@@ -31,13 +30,14 @@ log = logging.getLogger(__name__)
 
 def train(config: DictConfig) -> dict[str, Any]:
     """Compose, fit, test, report; returns what `metrics.json` holds."""
-    check_keys(config)
-    check_values(config)
+    check_config(config)
+    try_out(config)
     seed_everything(config.seed, workers=True, verbose=False)
+    embedder = build(config.model)
     data = build_data(config)
     if is_first_process():
         print(describe(config.dataset.name, data.loaded_split))
-    learner = build_module(config, data.num_classes)
+    learner = build_module(config, data.num_classes, embedder)
     trainer = build_trainer(config)
     resumed = go_on(config, learner)
 
@@ -55,7 +55,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         print_table(f"{config.dataset.name}: {PROTOCOLS[config.protocol]}", columns)
     return test | {
         "baselines": {name: column for name, column in columns.items() if name != "trained"},
-        f"val/best_recall_at_{config.dataset.recall_at[0]}": float(best.best_model_score),
+        f"val/best_{str(best.monitor).removeprefix('val/')}": float(best.best_model_score),
         "checkpoint": os.path.relpath(best.best_model_path, os.path.realpath(config.run_dir)),
         "steps": trainer.global_step,
         "seed": config.seed,
