@@ -45,7 +45,7 @@ def check_config(config: DictConfig) -> None:
 def check_halves(config: DictConfig, read: Set[str]) -> None:
     """Raise UserError if a mining or a weighting is chosen that is not among the keys that are read."""
     for group in ("mining", "weighting"):
-        if config[group] is not None and group not in read:
+        if config.get(group) is not None and group not in read:
             raise UserError(
                 f"{group}=… changes nothing, since the loss does not read it: take loss=general, "
                 f"or leave {group} out."
