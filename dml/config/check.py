@@ -53,17 +53,19 @@ def check_halves(config: DictConfig, read: Set[str]) -> None:
 
 
 def _check_monitor(config: DictConfig) -> None:
-    """Raise UserError unless Recall@1 is measured, and the K of the monitored Recall@K."""
-    ks = list(config.dataset.recall_at)
+    """Raise UserError unless validation measures Recall@1 and what the best checkpoint is chosen by."""
+    for part, key in (("recall", "ks"), ("best_checkpoint", "monitor")):
+        if (config.callbacks.get(part) or {}).get(key) is None:
+            raise UserError(
+                f"callbacks.{part} chooses the checkpoint that is tested: keep it, and its {key}."
+            )
+    ks, monitor = list(config.callbacks.recall.ks), config.callbacks.best_checkpoint.monitor
     if 1 not in ks:
         raise UserError(f"dataset.recall_at={ks} must contain 1: runs are compared by Recall@1.")
-    best = config.callbacks.get("best_checkpoint")
-    if best is None:
-        raise UserError("callbacks.best_checkpoint=null leaves no checkpoint to test: keep it.")
-    recall = re.fullmatch(r"val/recall_at_(\d+)", str(best.get("monitor")))
+    recall = re.fullmatch(r"val/recall_at_(\d+)", monitor)
     if recall and int(recall[1]) not in ks:
         raise UserError(
-            f"callbacks.best_checkpoint.monitor={best.monitor} is not measured: add {recall[1]} to "
+            f"callbacks.best_checkpoint.monitor={monitor} is not measured: add {recall[1]} to "
             f"dataset.recall_at={ks}."
         )
 

@@ -62,7 +62,10 @@ BOOLEANS = {
             "callbacks.best_checkpoint.monitor=val/recall_at_3",
             "callbacks.best_checkpoint.monitor=val/recall_at_3 is not measured: add 3 to dataset.recall_at",
         ),
-        ("callbacks.best_checkpoint=null", "callbacks.best_checkpoint=null leaves no checkpoint to test"),
+        ("callbacks.recall.ks=[2]", "dataset.recall_at=[2] must contain 1: "),
+        ("callbacks.recall=null", "callbacks.recall chooses the checkpoint that is tested: keep it"),
+        ("callbacks.best_checkpoint=null", "callbacks.best_checkpoint chooses the checkpoint that is tested"),
+        ("callbacks.best_checkpoint.monitor=null", "callbacks.best_checkpoint chooses the checkpoint that"),
         (
             "dataset.root=null",
             "dataset.root is not set: give the folder that holds the images of dataset=folder;",
