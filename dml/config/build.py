@@ -1,5 +1,6 @@
 """From a configuration to the objects it describes."""
 
+import warnings
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,9 +12,8 @@ from omegaconf.errors import InterpolationResolutionError
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from dml.config.check import RENAMED, check
-from dml.config.schema import Loss
 from dml.data.datamodule import EmbeddingDataModule
-from dml.errors import UserError
+from dml.errors import Note, UserError
 from dml.losses.chunks import check_chunk
 from dml.losses.memory import CrossBatchMemory
 from dml.models.embedder import Embedder
@@ -64,7 +64,7 @@ def try_out(config: DictConfig) -> None:
     """Build what needs no data and throw it away, so that a bad value is refused before the dataset is read.
 
     Raises:
-        UserError: a value is refused, or a factor of `lr_factors` has no parameters to apply to.
+        UserError: a value is refused.
     """
     loss = build_loss(config.loss, num_classes=2)
     build_memory(config, embedding_dim=1)
@@ -73,15 +73,14 @@ def try_out(config: DictConfig) -> None:
         make_scheduler(make_optimizer([torch.zeros(1, requires_grad=True)]))
     except (TypeError, ValueError) as error:
         raise UserError(f"optimizer or scheduler: {error}") from error
-    without = {
-        "loss": not list(loss.parameters()),
-        "head": config.model.get("embedding_dim", "a head") is None,
-    }
-    for part in (part for part in without if without[part] and config.lr_factors[part] != 1):
-        raise UserError(
-            f"lr_factors.{part}={config.lr_factors[part]} changes nothing, since this {part} has no parameters: "
-            "leave it out."
-        )
+    headless = config.model.get("embedding_dim", "a head") is None
+    for part, missing in (("loss", not list(loss.parameters())), ("head", headless)):
+        if missing and config.lr_factors[part] != 1:
+            # No error: a sweep over losses may well give one factor for those that have parameters.
+            message = (
+                f"lr_factors.{part}={config.lr_factors[part]} changes nothing: this {part} has no parameters."
+            )
+            warnings.warn(message, Note, stacklevel=2)
 
 
 def build_data(config: DictConfig) -> EmbeddingDataModule:
@@ -97,7 +96,7 @@ def build_loss(config: DictConfig, num_classes: int) -> Any:
     A loss with parameters per class has a key `num_classes`; null there means the training classes. `chunk`, which
     every loss has, is set on it afterwards.
     """
-    check(config, Loss, "loss")
+    check(config, "loss")
     keys = without_lambda(resolved(config))
     chunk = keys.pop("chunk", "auto")
     check_chunk(chunk)

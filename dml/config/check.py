@@ -2,25 +2,24 @@
 
 import inspect
 import json
-import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Set
 from pkgutil import resolve_name
-from typing import Any, get_type_hints
+from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from dml.config.schema import FilledIn, Group, Parts, Train
+from dml.config.schema import FILLED_IN, KEYS, KNOWN, PARTS
 from dml.errors import Note, UserError
 
 # "lambda" is a Python keyword, so the argument has another name.
 RENAMED = {"lambda": "lam"}
 REFERENCE = r"\$\{([\w.]+)\}"
-RULES = ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
+RULES = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
 def check_config(config: DictConfig) -> None:
@@ -36,7 +35,7 @@ def check_config(config: DictConfig) -> None:
             f"dataset.root is not set: give the folder that holds the images of dataset={config.dataset.name}; "
             "docs/datasets.md says how to get them and where they go."
         )
-    check(config, Train)
+    check(config)
     _check_monitor(config)
     if config.sampler.get("scope") == "local" and config.trainer.devices == config.trainer.num_nodes == 1:
         warnings.warn("sampler.scope=local is the same as global with one process.", Note, stacklevel=2)
@@ -70,19 +69,18 @@ def _check_monitor(config: DictConfig) -> None:
         )
 
 
-def check(node: DictConfig, schema: type[Group] | None = None, path: str = "") -> None:
+def check(node: DictConfig, path: str = "") -> None:
     """Check a part of the configuration: its keys against their readers, its values against the readers' types.
 
     Args:
         node: the part; a boolean that was given as a word is replaced in it.
-        schema: the keys that the package reads from it.
         path: the part's own key, such as "loss"; empty for a whole configuration.
     """
-    _Check(node, path).group(node, schema, path)
+    _Check(node, path).group(node, path)
 
 
 def references(config: DictConfig) -> set[str]:
-    """The keys that values of the configuration refer to, as `loss.mining` does in `mining: ${mining}`."""
+    """The keys that values of the configuration refer to, as `mining: ${mining}` refers to "mining"."""
     return set(re.findall(REFERENCE, OmegaConf.to_yaml(config)))
 
 
@@ -90,47 +88,45 @@ class _Check:
     """One pass over a configuration."""
 
     def __init__(self, config: DictConfig, path: str) -> None:
-        self.raw = OmegaConf.to_container(config, resolve=False)
-        for key in reversed(path.split(".") if path else []):
-            self.raw = {key: self.raw}
+        raw: Any = OmegaConf.to_container(config, resolve=False)
+        self.raw = {path: raw} if path else raw
         self.read = references(config)
 
-    def group(self, node: DictConfig, schema: type[Group] | None, path: str) -> None:
-        """A group of keys: the arguments of its `_target_`, those in the schema, or both."""
+    def group(self, node: DictConfig, path: str) -> None:
+        """A group of keys, which its `_target_` reads, or the package itself."""
         target = node.get("_target_")
         arguments, takes_any = _arguments(target, path)
-        kinds = arguments | (get_type_hints(schema, include_extras=True) if schema else {})
-        for key in list(node):
-            where = f"{path}.{key}" if path else str(key)
-            if str(key).startswith("_"):  # _partial_ and the like are Hydra's
+        for key in map(str, list(node)):
+            where = f"{path}.{key}" if path else key
+            if key.startswith("_"):  # _partial_ and the like are Hydra's
                 continue
-            value = _value(node, key, where)
-            known = RENAMED.get(str(key), str(key))
-            if known in kinds:
-                kind = kinds[known]
-            elif takes_any or value is None or self._referred(where) or (schema is Parts and _built(value)):
-                kind = Any
-            else:
-                raise UserError(f"There is no key {where}: {_who_reads(target, arguments)}")
-            self.entry(node, key, kind, where, value, in_target=target is not None)
+            if where in FILLED_IN:
+                raise UserError(f"{where} is filled in by the run itself: leave it out.")
+            name, value = RENAMED.get(key, key), _value(node, key, where)
+            read = where in KNOWN or name in arguments or takes_any or self._referred(where)
+            if not (read or value is None or (path in PARTS and _built(value))):
+                takes = [key for key in arguments if key not in RENAMED.values()] + [
+                    key for key, other in RENAMED.items() if other in arguments
+                ]
+                reader = f"{target} takes {', '.join(takes) or 'none'}" if target else "nothing reads it"
+                raise UserError(f"There is no key {where}: {reader}; correct it or leave it out.")
+            self.entry(node, key, KEYS.get(where, arguments.get(name, Any)), where, target is not None)
 
-    def entry(self, node: Any, key: Any, kind: Any, where: str, value: Any, in_target: bool) -> None:
-        """One value, in a group or in a list."""
-        schema = kind if isinstance(kind, type) and issubclass(kind, Group) else None
-        if OmegaConf.is_interpolation(node, key) and OmegaConf.is_config(value) and _has_parts(value):
+    def entry(self, node: Any, key: Any, kind: Any, where: str, in_target: bool) -> None:
+        """One value, of a group or of a list."""
+        value = node[key]
+        if _has_groups(value) and OmegaConf.is_interpolation(node, key):
             return  # checked where it is written
-        if isinstance(value, DictConfig) and (schema or _built(value) or not in_target):
-            self.group(value, schema, where)
-        elif isinstance(value, ListConfig) and _has_parts(value):
-            for i, item in enumerate(value):
-                self.entry(value, i, Any, f"{where}[{i}]", item, in_target)
-        elif schema is None:
+        if isinstance(value, DictConfig) and (_built(value) or not in_target):
+            self.group(value, where)
+        elif isinstance(value, ListConfig) and _has_groups(value):
+            for i in range(len(value)):
+                self.entry(value, i, Any, f"{where}[{i}]", in_target)
+        else:
             plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             checked = valid(plain, kind, self._origin(where))
             if checked is not plain:
                 node[key] = checked
-        elif value is not None:
-            raise UserError(f"{where}={value} must be a group of keys, or null.")
 
     def _referred(self, where: str) -> bool:
         """Whether another value refers to this one, to a part of it or to what it is a part of."""
@@ -140,17 +136,14 @@ class _Check:
 
     def _origin(self, where: str) -> str:
         """The key from which a value comes, through all references."""
-        while True:
-            raw: Any = self.raw
-            for key in where.split("."):
-                raw = raw.get(key) if isinstance(raw, dict) else None
-            reference = re.fullmatch(REFERENCE, raw) if isinstance(raw, str) else None
-            if reference is None:
-                return where
-            where = reference[1]
+        raw: Any = self.raw
+        for key in where.split("."):
+            raw = raw.get(key) if isinstance(raw, dict) else None
+        reference = re.fullmatch(REFERENCE, raw) if isinstance(raw, str) else None
+        return self._origin(reference[1]) if reference else where
 
 
-def _value(node: DictConfig, key: Any, where: str) -> Any:
+def _value(node: DictConfig, key: str, where: str) -> Any:
     if OmegaConf.is_missing(node, key):
         raise UserError(f"{where} is missing: give it on the command line, {where}=….")
     try:
@@ -164,9 +157,10 @@ def _built(value: Any) -> bool:
     return isinstance(value, DictConfig) and "_target_" in value
 
 
-def _has_parts(value: Any) -> bool:
+def _has_groups(value: Any) -> bool:
     """Whether the value is a group of keys, or a list with one."""
-    return isinstance(value, DictConfig) or any(isinstance(item, DictConfig) for item in value)
+    listed = value if isinstance(value, ListConfig) else [value]
+    return any(isinstance(item, DictConfig) for item in listed)
 
 
 def _arguments(target: str | None, path: str) -> tuple[dict[str, Any], bool]:
@@ -191,13 +185,6 @@ def _arguments(target: str | None, path: str) -> tuple[dict[str, Any], bool]:
     return {name: parameter.annotation for name, parameter in parameters.items()}, takes_any
 
 
-def _who_reads(target: str | None, arguments: Mapping[str, Any]) -> str:
-    if target is None:
-        return "nothing reads it, so correct it or leave it out."
-    names = {lam: key for key, lam in RENAMED.items()}
-    return f"{target} takes {', '.join(names.get(name, name) for name in arguments) or 'none'}."
-
-
 def valid(value: Any, kind: Any, where: str) -> Any:
     """The value, or the boolean that it stands for.
 
@@ -207,12 +194,12 @@ def valid(value: Any, kind: Any, where: str) -> Any:
         where: its key.
 
     Raises:
-        UserError: it is not of this type.
+        UserError: it is not of this type, or not finite.
     """
-    if kind is FilledIn:
-        raise UserError(f"{where} is filled in by the run itself: leave it out.")
-    if not all(math.isfinite(number) for number in _numbers(value)):
-        raise UserError(f"{where}={shown(value)} must be finite.")
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except ValueError:
+        raise UserError(f"{where}={value} must be finite.") from None
     if kind is Any or kind is inspect.Parameter.empty or isinstance(kind, str):
         return value
     try:
@@ -220,48 +207,33 @@ def valid(value: Any, kind: Any, where: str) -> Any:
     except PydanticUserError:  # a type that only its owner can check
         return value
     try:
-        adapter.validate_json(json.dumps(value))
+        adapter.validate_json(text)
         return value
     except ValidationError as error:
         wrong = error
     try:
         # As YAML 1.1 has it: yes, on, y and 1 for true, no, off, n and 0 for false.
         boolean = TypeAdapter(bool).validate_python(value)
-        adapter.validate_json(json.dumps(boolean))
+        adapter.validate_python(boolean)
         return boolean
     except ValidationError:
         raise UserError(_sentence(wrong, value, where)) from None
-
-
-def _numbers(value: Any) -> Iterator[float]:
-    """All floating-point numbers in plain containers."""
-    if isinstance(value, float):
-        yield value
-    elif isinstance(value, list | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _numbers(item)
 
 
 def _sentence(error: ValidationError, value: Any, where: str) -> str:
     """What is wrong with the value, in pydantic's words."""
     errors = error.errors()
     # Objects that only Python code can give are no advice.
-    first, *others = [e for e in errors if e["type"] != "needs_python_object"] or errors
-    place = [part for part in first["loc"] if isinstance(part, int)]
-    expected = dict.fromkeys(
-        re.sub(r"^\w+ should (be )?", "", e["msg"]).replace("valid array", "list")
-        for e in (first, *others)
-        if [part for part in e["loc"] if isinstance(part, int)] == place
-    )
-    for i in place:
+    errors = [e for e in errors if e["type"] != "needs_python_object"] or errors
+    places = [[part for part in e["loc"] if isinstance(part, int)] for e in errors]
+    for i in places[0]:
         value, where = value[i], f"{where}[{i}]"
-    hint = ""
-    if isinstance(value, int | float) and any("string" in word for word in expected):
-        hint = """; a name that looks like a number needs quotes, as in '"1.10"'"""
-    be = "" if "too_short" in first["type"] else "be "
-    return f"{where}={shown(value)} must {be}{' or '.join(expected)}{hint}."
-
-
-def shown(value: Any) -> str:
-    """A value as it is typed."""
-    return str(value) if isinstance(value, str | float) else json.dumps(value)
+    words = [
+        e["msg"].replace("valid array", "list") for e, p in zip(errors, places, strict=True) if p == places[0]
+    ]
+    expected = " or ".join(dict.fromkeys(re.sub(r"^\w+ should (be )?", "", word) for word in words))
+    be = "" if "too_short" in errors[0]["type"] else "be "
+    hint = """; a name that looks like a number needs quotes, as in '"1.10"'"""
+    hint = hint if isinstance(value, int | float) and "string" in expected else ""
+    typed = str(value) if isinstance(value, str | float) else json.dumps(value)
+    return f"{where}={typed} must {be}{expected}{hint}."
