@@ -44,11 +44,11 @@ def evaluate_embeddings(
 
 
 class RetrievalMetrics(pl.Callback):
-    """Logs `val/recall_at_K` while training, and `test/` with MAP@R, R-precision, NMI and AMI after it, to every logger.
+    """Logs `val/recall_at_K` while training, and `test/` with MAP@R, R-precision, NMI and AMI after it.
 
     Args:
         ks: the K of Recall@K.
-        nmi: whether to cluster the test embeddings as well; takes as long as the rest on large sets.
+        nmi: whether to cluster the test embeddings as well; takes longer than the rest on large sets.
     """
 
     def __init__(self, ks: Sequence[int], nmi: bool = True) -> None:

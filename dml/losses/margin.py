@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dml.losses.distance import euclidean_distance
+from dml.losses.labels import check_classes, check_num_classes
 from dml.losses.mining import Mining
 from dml.losses.pair_loss import PairLoss, Pairs
 from dml.losses.reductions import masked_sum
@@ -39,15 +40,22 @@ class MarginLoss(PairLoss):
         mining: Mining | None = None,
     ) -> None:
         super().__init__()
+        if num_classes is not None:
+            check_num_classes(num_classes)
         self.alpha, self.nu, self.mining = alpha, nu, mining
         self.beta = nn.Parameter(torch.full((num_classes or 1,), float(beta)))
 
     def boundary(self, pairs: Pairs) -> Float[Tensor, "Q 1"]:
-        """β of each anchor's class."""
+        """β of each anchor's class.
+
+        Raises:
+            UserError: a label is not among 0 … C − 1.
+        """
         if len(self.beta) == 1:
             return self.beta.expand(len(pairs.positive), 1)
         if pairs.label is None:
             raise ValueError("A β a class needs the anchors' labels: pairs.label is None.")
+        check_classes(pairs.label, len(self.beta))
         return self.beta[pairs.label, None]
 
     def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:

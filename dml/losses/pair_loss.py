@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dml.losses.chunks import Chunk, anchors_at_a_time, mean_in_chunks
+from dml.losses.labels import check_label_each
 from dml.losses.similarity import cosine_similarity, widened
 
 
@@ -55,14 +56,19 @@ def check_references(
     """The references and their classes: the given ones, or the batch itself.
 
     Raises:
-        ValueError: the batch is empty, or only one of `ref_embeddings` and `ref_labels` is given.
+        ValueError: the batch is empty, there are no references, only one of `ref_embeddings` and `ref_labels` is
+            given, or labels are not one whole number for each embedding.
     """
     if len(embeddings) == 0:
         raise ValueError("The batch is empty: a loss needs at least one embedding.")
+    check_label_each("labels", labels, len(embeddings))
     if ref_embeddings is None and ref_labels is None:
         return embeddings, labels
     if ref_embeddings is None or ref_labels is None:
         raise ValueError("Give ref_embeddings and ref_labels together, or neither.")
+    if len(ref_embeddings) == 0:
+        raise ValueError("There are no references: ref_embeddings is empty.")
+    check_label_each("ref_labels", ref_labels, len(ref_embeddings))
     return ref_embeddings, ref_labels
 
 
@@ -124,7 +130,7 @@ class PairLoss(nn.Module):
                 Only with `ref_embeddings`.
 
         Raises:
-            ValueError: the batch is empty, or only one of `ref_embeddings` and `ref_labels` is given.
+            ValueError: as `check_references`.
         """
         references, label_R = check_references(embeddings, labels, ref_embeddings, ref_labels)
         if ref_embeddings is None:

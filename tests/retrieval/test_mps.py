@@ -35,7 +35,7 @@ def test_the_device_is_what_it_claims() -> None:
         assert x.cpu().device.type == "cpu"
         for forbidden in (x.double, lambda: x + torch.ones(3), lambda: x.sum(dtype=torch.float64)):
             with pytest.raises(
-                (TypeError, RuntimeError), match="MPS has no float64|tensors on mps and on the"
+                (TypeError, RuntimeError), match=r"MPS has no float64|tensors on mps and on the"
             ):
                 forbidden()
 
