@@ -21,12 +21,13 @@ class MarginLoss(PairLoss):
     Source: Wu et al., ICCV 2017, Sampling Matters in Deep Embedding Learning, section 4.2.
 
     Deviations from the authors' code: the mean is taken anchor by anchor, then over anchors; β has no part of
-    an image's own.
+    an image's own. The penalty is a mean over anchors, where the code sums it over the pairs drawn and divides by the
+    active ones, so the same ν weighs otherwise here.
 
     Args:
         alpha: α, margin in Euclidean distance.
         beta: β, boundary in Euclidean distance to start from.
-        nu: ν, weight of the penalty on β.
+        nu: ν ≥ 0, weight of the penalty on β, a mean over anchors.
         num_classes: C for a β a class, labels being 0 … C − 1; None for a single β.
         mining: which pairs count, `DistanceWeightedMining` in the paper; None for all.
     """

@@ -81,8 +81,10 @@ class PairLoss(nn.Module):
 
     Attributes:
         chunk: anchors whose similarities are in memory at a time; "auto" for all in an ordinary batch and a bounded
-            number in a very large one, None for all. Value and gradient do not depend on it; of a mining that draws
-            at random that holds with a `seed`, where the anchors are among the references.
+            number in a very large one, None for all. Value and gradient do not depend on it but for rounding, which
+            may decide between similarities that are equal up to it, as of two copies of an image where only the
+            hardest pair counts. Of a mining that draws at random that holds with a `seed`, where the anchors are
+            among the references.
         seed: of a mining that draws at random, to be changed from step to step: the same on every process, it
             lets each draw for its own anchors what one process would. None takes torch's random numbers.
     """
