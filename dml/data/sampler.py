@@ -142,6 +142,4 @@ def _check(counts: np.ndarray, P: int, K: int, steps: int | None) -> None:
             "the images of the largest training class."
         )
     if steps is not None and steps < 1:
-        raise UserError(
-            f"sampler.steps_per_epoch={steps} must be at least 1, or null for one draw an image."
-        )
+        raise UserError(f"sampler.steps_per_epoch={steps} must be at least 1, or null for one draw an image.")
