@@ -50,7 +50,7 @@ class Preprocessing(nn.Module):
                 f"The images have {images.shape[1]} channels and the network takes {len(self.mean)}: "
                 "choose another model, or set its in_channels."
             )
-# Convolutions are fastest with channels last in memory.
+        # Convolutions are fastest with channels last in memory.
         images = in_unit_range(images, torch.promote_types(self.mean.dtype, torch.float32))
         images = images.to(memory_format=torch.channels_last)
         if self.bgr:
