@@ -12,7 +12,7 @@ from dml.data.datamodule import data_of
 from dml.data.protocol import EvaluationSet
 from dml.distributed import rank, sum_over_processes, world_size
 from dml.module import EmbeddingModule
-from dml.retrieval.clustering import nmi
+from dml.retrieval.clustering import clustering_metrics
 from dml.retrieval.metrics import RetrievalSums, retrieval_sums
 from dml.retrieval.ranking import rank_positives
 from dml.retrieval.recall import recall_sums
@@ -40,15 +40,15 @@ def evaluate_embeddings(
         None if self_index is None else self_index[share],
     )
     sums = recall_sums(*arguments, ks) if only_recall else retrieval_sums(rank_positives(*arguments), ks)
-    return RetrievalSums(sums.names, sum_over_processes(sums.totals)).means()
+    return RetrievalSums(sums.names, sum_over_processes(sums.totals.to(z_ND.device))).means()
 
 
 class RetrievalMetrics(pl.Callback):
-    """Logs `val/recall_at_K` while training, and `test/` with MAP@R, R-precision and NMI after it, to every logger.
+    """Logs `val/recall_at_K` while training, and `test/` with MAP@R, R-precision, NMI and AMI after it.
 
     Args:
         ks: the K of Recall@K.
-        nmi: whether to cluster the test embeddings as well; takes as long as the rest on large sets.
+        nmi: whether to cluster the test embeddings as well; takes longer than the rest on large sets.
     """
 
     def __init__(self, ks: Sequence[int], nmi: bool = True) -> None:
@@ -68,7 +68,7 @@ class RetrievalMetrics(pl.Callback):
         z_ND = module.evaluated.ordered(len(evaluation.samples))
         metrics = evaluate_embeddings(z_ND, evaluation, self.ks, only_recall=stage == "val")
         if stage == "test" and self.nmi:
-            metrics["nmi"] = nmi(z_ND.cpu(), torch.from_numpy(evaluation.labels))
+            metrics |= clustering_metrics(z_ND, torch.from_numpy(evaluation.labels))
         # Logged on every process: checkpoints and early stopping decide by these figures on each of them.
         first = f"{stage}/recall_at_{self.ks[0]}"
         for name, value in metrics.items():

@@ -47,7 +47,7 @@ class RetrievalSums:
     Attributes:
         names: T names of metrics.
         totals: (2 + T,) int64: queries counted, queries left out, each metric's sum in units of 1 / `UNIT`.
-            Whole numbers, so that the order of addition does not matter; to be all-reduced with SUM.
+            Whole numbers, so that the order of addition does not matter; to be all-reduced with SUM. On the CPU.
     """
 
     names: tuple[str, ...]
