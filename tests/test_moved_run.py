@@ -201,9 +201,6 @@ def test_a_run_that_goes_on_leaves_no_figures_of_before(compose, run):
 def test_there_is_one_best_checkpoint_and_it_is_what_is_tested(compose, tmp_path):
     with pytest.raises(UserError, match="save_top_k"):
         train(compose(*FAST, "+callbacks.best_checkpoint.save_top_k=3"))
-    with pytest.raises(UserError, match=r"callbacks\.best_checkpoint may not be null"):
-        train(compose(*FAST, "callbacks.best_checkpoint=null"))
-
     watched = ("callbacks.best_checkpoint.monitor=train/loss", "callbacks.best_checkpoint.mode=min")
     figures = train(compose(*FAST, *watched, "optimizer=sgd", "optimizer.lr=100", folder="min"))
     rows = read_rows(tmp_path / "min" / "metrics.csv")
