@@ -15,6 +15,7 @@ from dml.analysis.weight_plot import plot_weights
 from dml.config.cli import CONF, one_sentence
 from dml.errors import UserError
 from dml.losses import PairLoss
+from dml.runs.folder import set_aside
 
 SHOWN = (-0.5, 0.0, 0.25, 0.5, 0.75, 0.95)
 Hearing = Mapping[str, Mapping[Kind, WeightDependence]]
@@ -131,6 +132,7 @@ def print_hearing(heard: Hearing) -> None:
 @one_sentence
 def main(config: DictConfig) -> None:
     """One loss or several; the run's folder is printed last."""
+    set_aside(config.run_dir, ["weights.png", "weights.csv", "similarities.csv"])
     weights(config)
     print(config.run_dir)
 

@@ -16,7 +16,6 @@ BOOLEANS = {
     "baselines": (),
     "data.pin_memory": (),
     "callbacks.recall.nmi": (),
-    "callbacks.best_checkpoint.auto_insert_metric_name": (),
     "loss.euclidean": ("loss=general", "mining=all", "weighting=linear"),
     "trainer.deterministic": (),
     "trainer.use_distributed_sampler": (),
@@ -65,7 +64,10 @@ BOOLEANS = {
         ("callbacks.recall.ks=[2]", "dataset.recall_at=[2] must contain 1: "),
         ("callbacks.recall=null", "callbacks.recall chooses the checkpoint that is tested: keep it"),
         ("callbacks.best_checkpoint=null", "callbacks.best_checkpoint chooses the checkpoint that is tested"),
-        ("callbacks.best_checkpoint.monitor=null", "callbacks.best_checkpoint chooses the checkpoint that"),
+        (
+            "callbacks.best_checkpoint.monitor=null",
+            "callbacks.best_checkpoint.monitor=null must be a valid string.",
+        ),
         (
             "dataset.root=null",
             "dataset.root is not set: give the folder that holds the images of dataset=folder;",
