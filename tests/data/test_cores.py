@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from dml.data.cores import cores
+from dml.data.datamodule import cores
 
 
 def test_all_of_the_machines_where_the_system_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:

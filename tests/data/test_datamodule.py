@@ -12,15 +12,15 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from dml.data.datamodule import EmbeddingDataModule
 from dml.data.datasets import digits
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples, Split
-from dml.data.transforms import RandomAffine
 from dml.errors import UserError
 
-AFFINE = RandomAffine(10.0, 0.06, (0.9, 1.1))
+AFFINE = v2.RandomAffine(10.0, (0.06, 0.06), (0.9, 1.1))
 
 
 def numbered(labels: list[int], start: int = 0) -> Samples:
