@@ -14,6 +14,7 @@ from pytorch_lightning import seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from dml.analysis.baselines import baselines
+from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.config.build import build_data, build_module, build_trainer
 from dml.config.cli import CONF, one_sentence
 from dml.config.keys import check_keys
@@ -41,7 +42,10 @@ def train(config: DictConfig) -> dict[str, Any]:
     trainer = build_trainer(config)
     resumed = go_on(config, learner)
 
-    columns = baselines(learner.embedder, data, config.dataset.recall_at) if config.baselines else {}
+    columns = {}
+    if config.baselines:
+        metrics = retrieval_metrics_of(trainer)
+        columns = baselines(learner.embedder, data, metrics.ks, metrics.metrics)
     trainer.fit(learner, datamodule=data, ckpt_path=resumed, weights_only=True)
     best = best_checkpoint(trainer)
     assert best.best_model_score is not None  # a run validates at least once: see build_trainer
