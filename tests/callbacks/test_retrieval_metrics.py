@@ -1,0 +1,25 @@
+"""The metrics of a run are those that its configuration lists."""
+
+import torch
+
+from dml.retrieval import Ranking
+from dml.runs.loggers import read_rows
+from dml.train import train
+
+
+def place_of_the_first(ranking: Ranking) -> torch.Tensor:
+    return ranking.others_ahead + 1.0
+
+
+def test_a_metric_is_a_function_and_a_line(compose, tmp_path):
+    own = f"+callbacks.recall.metrics.place={{_target_:{__name__}.place_of_the_first,_partial_:true}}"
+    chosen = (own, "callbacks.recall.metrics.map_at_r=null", "callbacks.recall.nmi=false")
+    figures = train(compose("debug=fast", "trainer=cpu", "model.embedding_dim=8", "baselines=true", *chosen))
+    names = {f"recall_at_{k}" for k in (1, 2, 4, 8)} | {"r_precision", "place", "queries_without_positives"}
+    assert {name for name in figures if name.startswith("test/")} == {f"test/{name}" for name in names}
+    assert all(column.keys() == names for column in figures["baselines"].values())
+    assert figures["test/place"] > 1
+    logged = read_rows(tmp_path / "run" / "metrics.csv")[0].keys()
+    assert {name for name in logged if name.startswith("val/")} == {
+        f"val/{name}" for name in names - {"r_precision", "place"}
+    }
