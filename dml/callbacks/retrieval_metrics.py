@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dml.data.datamodule import data_of
+from dml.errors import UserError
 from dml.retrieval.clustering import nmi
 from dml.retrieval.evaluate import evaluate_embeddings
 from dml.retrieval.metrics import METRICS, Metric, QueryMetrics
@@ -85,5 +86,14 @@ class RetrievalMetrics(pl.Callback):
 
 
 def retrieval_metrics_of(trainer: pl.Trainer) -> RetrievalMetrics:
-    """The trainer's `RetrievalMetrics`, which other callbacks read embeddings and values from."""
-    return next(callback for callback in trainer.callbacks if isinstance(callback, RetrievalMetrics))  # type: ignore[attr-defined]
+    """The trainer's `RetrievalMetrics`, which other callbacks read embeddings and values from.
+
+    Raises:
+        UserError: there is none.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, RetrievalMetrics):
+            return callback
+    raise UserError(
+        "callbacks.recall=null leaves nothing to select a checkpoint by, or to draw: keep callbacks.recall."
+    )

@@ -1,7 +1,9 @@
 """The metrics of a run are those that its configuration lists."""
 
+import pytest
 import torch
 
+from dml.errors import UserError
 from dml.retrieval import Ranking
 from dml.runs.loggers import read_rows
 from dml.train import train
@@ -23,3 +25,8 @@ def test_a_metric_is_a_function_and_a_line(compose, tmp_path):
     assert {name for name in logged if name.startswith("val/")} == {
         f"val/{name}" for name in names - {"r_precision", "place"}
     }
+
+
+def test_a_run_without_metrics_is_refused_before_training(compose):
+    with pytest.raises(UserError, match=r"callbacks\.recall"):
+        train(compose("debug=fast", "trainer=cpu", "model.embedding_dim=8", "callbacks.recall=null"))
