@@ -13,6 +13,7 @@ from dml.data.split import describe, fingerprint
 from dml.distributed import is_first_process
 from dml.errors import UserError
 from dml.runs.checkpoints import load_weights, read_checkpoint, run_config
+from dml.runs.folder import set_aside
 from dml.runs.report import print_table, without_prefix, write_metrics
 
 
@@ -62,6 +63,8 @@ def adapted(run: DictConfig, config: DictConfig) -> DictConfig:
 def main(config: DictConfig) -> None:
     """Evaluate and print the folder of the results."""
     folder = Path(config.run_dir)
+    if is_first_process():
+        set_aside(folder, ["metrics.json", "retrievals.png"])
     figures = evaluate(config)
     if is_first_process():
         write_metrics(folder, figures)

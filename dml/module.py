@@ -95,6 +95,9 @@ class EmbeddingModule(pl.LightningModule):
     test_step = validation_step
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint.pop(
+            self.CHECKPOINT_HYPER_PARAMS_KEY, None
+        )  # the configuration with its paths made absolute
         checkpoint["config"] = self.config
         checkpoint["rng"] = gather_objects(rng_state())
 

@@ -15,6 +15,7 @@ from dml.analysis.weight_plot import plot_weights
 from dml.config.cli import CONF, one_sentence
 from dml.errors import UserError
 from dml.losses import PairLoss
+from dml.runs.folder import set_aside
 
 SHOWN = (-0.5, 0.0, 0.25, 0.5, 0.75, 0.95)
 Hearing = Mapping[str, Mapping[Kind, WeightDependence]]
@@ -23,10 +24,10 @@ Hearing = Mapping[str, Mapping[Kind, WeightDependence]]
 def weights(config: DictConfig) -> dict[str, dict[Kind, WeightDependence]]:
     """Curves and table of each loss, printed and written; returns what each listens to."""
     # Only here: it brings the whole of training along.
-    from dml.config.arguments import check_numbers
-    from dml.config.build import build, resolved
+    from dml.config.build import build
+    from dml.config.check import check
 
-    check_numbers(resolved(config.row), "row")
+    check(config.row, path="row")
     losses = build_losses(config)
     row = build(config.row)
     curves = {name: weight_curves(loss, row) for name, loss in losses.items()}
@@ -49,10 +50,13 @@ def build_losses(config: DictConfig) -> dict[str, PairLoss]:
         UserError: there is no such loss.
     """
     from dml.config.build import build_loss
+    from dml.config.check import check_halves, references
 
     if config.losses is None:
+        check_halves(config, references(config))
         return {config.name: build_loss(config.loss, config.num_classes)}
     losses = {}
+    read = set()
     for name in [config.losses] if isinstance(config.losses, str) else config.losses:
         file = Path(CONF) / "loss" / f"{name}.yaml"
         if not file.is_file():
@@ -62,6 +66,8 @@ def build_losses(config: DictConfig) -> dict[str, PairLoss]:
         OmegaConf.set_struct(one, False)
         one.loss = OmegaConf.load(file)
         losses[name] = build_loss(one.loss, config.num_classes)
+        read |= references(one)
+    check_halves(config, read)
     return losses
 
 
@@ -126,6 +132,7 @@ def print_hearing(heard: Hearing) -> None:
 @one_sentence
 def main(config: DictConfig) -> None:
     """One loss or several; the run's folder is printed last."""
+    set_aside(config.run_dir, ["weights.png", "weights.csv", "similarities.csv"])
     weights(config)
     print(config.run_dir)
 

@@ -67,6 +67,22 @@ def test_a_seeded_run_repeats_to_the_digit_and_another_seed_does_not(compose):
     assert retrieval(first) == retrieval(again) != retrieval(other)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "best"),
+    [
+        (["dataset.recall_at=[10,1]"], "recall_at_1"),
+        (["callbacks.best_checkpoint.monitor=val/recall_at_2"], "recall_at_2"),
+    ],
+)
+def test_the_best_figure_has_the_name_of_what_was_monitored(compose, tmp_path, overrides, best):
+    """The two validations of the run are in metrics.csv, the better one under the metric's own name."""
+    figures = train(compose(*FAST, *overrides))
+    with (tmp_path / "run" / "metrics.csv").open() as stream:
+        validated = [float(row[f"val/{best}"]) for row in csv.DictReader(stream) if row[f"val/{best}"]]
+    named = {name: value for name, value in figures.items() if name.startswith("val/best")}
+    assert named == {f"val/best_{best}": pytest.approx(max(validated))}
+
+
 def test_evaluation_gives_the_same_figures_from_the_checkpoint_alone(compose, tmp_path):
     figures = train(compose(*FAST, folder="a"))
     moved = tmp_path / "moved.ckpt"

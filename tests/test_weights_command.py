@@ -148,8 +148,14 @@ def test_one_name_is_a_list_of_one():
 
 @pytest.mark.parametrize("key", ["row.positives", "loss.lambda"])
 def test_a_word_where_a_number_belongs_is_one_sentence(compose, key):
-    with pytest.raises(UserError, match=rf"^{key}=few must be a (whole )?number"):
+    with pytest.raises(UserError, match=rf"^{key}=few must be a valid (integer|number)"):
         weights(composed(compose, f"{key}=few"))
+
+
+@pytest.mark.parametrize("losses", ["losses=null", "losses=[contrastive,ms]"])
+def test_a_mining_that_no_loss_reads_is_refused(compose, losses):
+    with pytest.raises(UserError, match="mining=… changes nothing"):
+        weights(composed(compose, losses, "mining=all"))
 
 
 def test_the_module_does_not_bring_the_trainer_along():

@@ -31,16 +31,13 @@ class RetrievalGrid(pl.Callback):
     def __init__(self, path: str, queries: int = 8, neighbours: int = 5) -> None:
         self.path, self.queries, self.neighbours = Path(path), queries, neighbours
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        self.metrics = retrieval_metrics_of(trainer)
-
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         data = data_of(trainer)
         evaluation = data.evaluation_set("test")
         rows = np.linspace(0, len(evaluation.query_index) - 1, self.queries).round().astype(int)
-        z_ND = self.metrics.embeddings.cpu()
+        z_ND = retrieval_metrics_of(trainer).embeddings.cpu()
         found = search(evaluation, z_ND, rows, self.neighbours)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         figure = draw(data, evaluation.query_index[rows], found)

@@ -10,22 +10,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dml.data.datamodule import data_of
-from dml.errors import UserError
-from dml.retrieval.clustering import nmi
+from dml.retrieval.clustering import clustering_metrics
 from dml.retrieval.evaluate import evaluate_embeddings
 from dml.retrieval.metrics import METRICS, Metric, QueryMetrics
 from dml.retrieval.store import EmbeddingStore
 
 
 class RetrievalMetrics(pl.Callback):
-    """Logs `val/recall_at_K` in validation, and in the test `test/recall_at_K`, the other metrics and NMI.
+    """Logs `val/recall_at_K` in validation, and in the test `test/recall_at_K`, the other metrics, NMI and AMI.
 
     Other callbacks find the embeddings and each query's values here once the epoch has ended.
 
     Args:
         ks: the K of Recall@K.
         metrics: further metrics of the test by name, see `dml.retrieval.metrics`; None leaves one out.
-        nmi: whether to cluster the test embeddings as well; takes as long as the rest on large sets.
+        nmi: whether to cluster the test embeddings as well; takes longer than the rest on large sets.
 
     Attributes:
         embeddings: (N, D) of the latest evaluation set, in its order, the same on every process.
@@ -68,7 +67,7 @@ class RetrievalMetrics(pl.Callback):
         figures = self._evaluate(trainer, "test", self.metrics)
         if self.nmi:
             labels_N = torch.from_numpy(data_of(trainer).evaluation_set("test").labels)
-            figures["nmi"] = nmi(self.embeddings.cpu(), labels_N)
+            figures |= clustering_metrics(self.embeddings, labels_N)
         self._log(pl_module, "test", figures)
 
     def _evaluate(self, trainer: pl.Trainer, stage: str, metrics: Mapping[str, Metric]) -> dict[str, float]:
@@ -86,14 +85,5 @@ class RetrievalMetrics(pl.Callback):
 
 
 def retrieval_metrics_of(trainer: pl.Trainer) -> RetrievalMetrics:
-    """The trainer's `RetrievalMetrics`, which other callbacks read embeddings and values from.
-
-    Raises:
-        UserError: there is none.
-    """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, RetrievalMetrics):
-            return callback
-    raise UserError(
-        "callbacks.recall=null leaves nothing to select a checkpoint by, or to draw: keep callbacks.recall."
-    )
+    """The trainer's `RetrievalMetrics`, which others read embeddings and values from; `check_config` demands one."""
+    return next(callback for callback in trainer.callbacks if isinstance(callback, RetrievalMetrics))  # type: ignore[attr-defined]

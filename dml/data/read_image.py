@@ -3,19 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
-from torchvision.io import decode_jpeg
 
 from dml.errors import UserError
 
 MODES = {1: "L", 3: "RGB"}
 WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
 ORIENTATION = 0x0112
-JPEG = b"\xff\xd8"
-# Words in a JPEG that may come before an orientation: in EXIF, and in XMP.
-MAY_BE_TURNED = (b"Exif", b"Orientation")
 # Longer side over shorter: a resize of the shorter side would make a monster of anything thinner.
 THINNEST = 256
 WIDE = 65_535
@@ -33,8 +28,6 @@ def read_image(file: Path, channels: int) -> UInt8[np.ndarray, "H W 3"] | UInt8[
             shades of grey; names it.
     """
     try:
-        if (plain := plain_jpeg(file, channels)) is not None:
-            return plain
         with Image.open(file) as image:
             check_shape(*image.size)
             image.load()
@@ -51,28 +44,6 @@ def check_shape(width: int, height: int) -> None:
     """Raise ValueError if an image is too thin to be resized by its shorter side."""
     if max(width, height) > THINNEST * min(width, height):
         raise ValueError(f"{width}×{height} pixels, thinner than 1:{THINNEST}")
-
-
-def plain_jpeg(file: Path, channels: int) -> UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"] | None:
-    """The pixels of a JPEG that lies upright and has these channels; None for any other file, also a broken one.
-
-    Nearly all images of the benchmarks are such. The same pixels as PIL's, in two thirds of the time.
-    """
-    with file.open("rb") as opened:
-        data = bytearray(opened.read(2))
-        if data != JPEG:
-            return None
-        data += opened.read()
-    if any(word in data for word in MAY_BE_TURNED):
-        return None
-    try:
-        image = decode_jpeg(torch.frombuffer(data, dtype=torch.uint8))
-    except RuntimeError:
-        return None  # PIL says what is wrong
-    if len(image) != channels:
-        return None
-    check_shape(image.shape[2], image.shape[1])
-    return image[0].numpy() if channels == 1 else image.permute(1, 2, 0).numpy()
 
 
 def _upright(image: Image.Image) -> Image.Image:

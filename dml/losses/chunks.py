@@ -105,7 +105,7 @@ def mean_in_chunks(
     The gradient of a mean is known up to a factor before backward begins. So a chunk gives its losses and their
     gradient at once and is forgotten: nothing is computed twice, no random draw is repeated, and memory is that of
     `chunk` × R similarities beside buffers as large as the inputs. An anchor's row depends on no other anchor's,
-    which is why this is exact.
+    which is why this is exact but for rounding.
 
     Args:
         rows: losses of some of the anchors from their cosine similarities.

@@ -15,7 +15,8 @@ class ContrastiveLoss(PairLoss):
     Source: Hadsell, Chopra and LeCun, CVPR 2006, in the form on similarities of Wang et al., CVPR 2019,
     section 3. It weighs every positive and every negative above λ by 1, whatever their similarity.
 
-    Deviations from Hadsell et al.: similarities in place of squared Euclidean distances.
+    Deviations from Hadsell et al.: similarities in place of Euclidean distances; the hinge is not squared, so that a
+    negative above λ weighs 1, where theirs weighs the more the nearer it is.
 
     Args:
         lam: λ, similarity above which a negative costs, in [−1, 1].

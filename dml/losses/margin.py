@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dml.losses.distance import euclidean_distance
+from dml.losses.labels import check_classes, check_num_classes
 from dml.losses.mining import Mining
 from dml.losses.pair_loss import PairLoss, Pairs
 from dml.losses.reductions import masked_sum
@@ -20,12 +21,13 @@ class MarginLoss(PairLoss):
     Source: Wu et al., ICCV 2017, Sampling Matters in Deep Embedding Learning, section 4.2.
 
     Deviations from the authors' code: the mean is taken anchor by anchor, then over anchors; β has no part of
-    an image's own.
+    an image's own. The penalty is a mean over anchors, where the code sums it over the pairs drawn and divides by the
+    active ones, so the same ν weighs otherwise here.
 
     Args:
         alpha: α, margin in Euclidean distance.
         beta: β, boundary in Euclidean distance to start from.
-        nu: ν, weight of the penalty on β.
+        nu: ν ≥ 0, weight of the penalty on β, a mean over anchors.
         num_classes: C for a β a class, labels being 0 … C − 1; None for a single β.
         mining: which pairs count, `DistanceWeightedMining` in the paper; None for all.
     """
@@ -39,15 +41,22 @@ class MarginLoss(PairLoss):
         mining: Mining | None = None,
     ) -> None:
         super().__init__()
+        if num_classes is not None:
+            check_num_classes(num_classes)
         self.alpha, self.nu, self.mining = alpha, nu, mining
         self.beta = nn.Parameter(torch.full((num_classes or 1,), float(beta)))
 
     def boundary(self, pairs: Pairs) -> Float[Tensor, "Q 1"]:
-        """β of each anchor's class."""
+        """β of each anchor's class.
+
+        Raises:
+            UserError: a label is not among 0 … C − 1.
+        """
         if len(self.beta) == 1:
             return self.beta.expand(len(pairs.positive), 1)
         if pairs.label is None:
             raise ValueError("A β a class needs the anchors' labels: pairs.label is None.")
+        check_classes(pairs.label, len(self.beta))
         return self.beta[pairs.label, None]
 
     def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:

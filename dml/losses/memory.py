@@ -23,12 +23,13 @@ class CrossBatchMemory(nn.Module):
 
     Args:
         size: M ≥ 1, embeddings kept; the paper has up to the whole training set.
-        start: step from which batches are kept and compared with, once embeddings have stopped drifting fast;
-            the paper begins after 1,000.
+        start: when batches begin to be kept and compared with, once embeddings have stopped drifting fast. Below 1, a
+            share of `max_steps`; a whole number, a step. The authors' code begins at step 1,000 of 35,000, 3%.
         embedding_dim: D.
+        max_steps: steps of the whole run.
 
     Raises:
-        UserError: `size` or `start` is out of range.
+        UserError: `size` or `start` is out of range, or the run ends before the memory is used.
     """
 
     embeddings: Tensor
@@ -36,17 +37,26 @@ class CrossBatchMemory(nn.Module):
     seen: Tensor
     stored: Tensor
 
-    def __init__(self, size: int, start: int, embedding_dim: int) -> None:
+    def __init__(self, size: int, start: float, embedding_dim: int, max_steps: int) -> None:
         super().__init__()
-        if size < 1 or start < 0:
-            raise UserError(f"memory.size={size} must be at least 1 and memory.start={start} at least 0.")
-        self.size, self.start = size, start
+        if size < 1 or start < 0 or (start >= 1 and start != int(start)):
+            raise UserError(
+                f"memory.size={size} must be at least 1, and memory.start={start} a share of the run from 0 to below 1 "
+                "or a whole number of steps."
+            )
+        self.size = size
+        self.start = int(start * max_steps) if start < 1 else int(start)
+        # The batch of step `start` is the first to be kept, that of the step after it the first to meet one.
+        if self.start + 1 >= max_steps:
+            raise UserError(
+                f"memory.start={start} is step {self.start} and the run has {max_steps}, so the memory would never be "
+                "used: lower memory.start or raise trainer.max_steps."
+            )
         self.register_buffer("embeddings", torch.zeros(size, embedding_dim))
         self.register_buffer("labels", torch.zeros(size, dtype=torch.int64))
         self.register_buffer("seen", torch.tensor(0))  # batches
-        self.register_buffer(
-            "stored", torch.tensor(0)
-        )  # embeddings since the start, those overwritten included
+        # Embeddings since the start, those overwritten included.
+        self.register_buffer("stored", torch.tensor(0))
 
     def references(
         self, embeddings: Float[Tensor, "B D"], labels: Int[Tensor, "B"]

@@ -1,7 +1,8 @@
 """Pair mining: which pairs of a row count.
 
 A mining is called as `mining(similarity, pairs)` and returns the pairs that survive. It chooses, so no
-gradient flows through it. Ties survive together, so that the choice does not hang on the order of the batch.
+gradient flows through it. Equal similarities survive together. Copies of an image may differ in the last bits of
+their similarities (see `dml.losses.similarity.cosine_similarity`), and then one may survive without the other.
 """
 
 from collections.abc import Callable

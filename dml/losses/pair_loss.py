@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dml.losses.chunks import Chunk, anchors_at_a_time, mean_in_chunks
+from dml.losses.labels import check_label_each
 from dml.losses.similarity import cosine_similarity, widened
 
 
@@ -55,14 +56,19 @@ def check_references(
     """The references and their classes: the given ones, or the batch itself.
 
     Raises:
-        ValueError: the batch is empty, or only one of `ref_embeddings` and `ref_labels` is given.
+        ValueError: the batch is empty, there are no references, only one of `ref_embeddings` and `ref_labels` is
+            given, or labels are not one whole number for each embedding.
     """
     if len(embeddings) == 0:
         raise ValueError("The batch is empty: a loss needs at least one embedding.")
+    check_label_each("labels", labels, len(embeddings))
     if ref_embeddings is None and ref_labels is None:
         return embeddings, labels
     if ref_embeddings is None or ref_labels is None:
         raise ValueError("Give ref_embeddings and ref_labels together, or neither.")
+    if len(ref_embeddings) == 0:
+        raise ValueError("There are no references: ref_embeddings is empty.")
+    check_label_each("ref_labels", ref_labels, len(ref_embeddings))
     return ref_embeddings, ref_labels
 
 
@@ -75,8 +81,10 @@ class PairLoss(nn.Module):
 
     Attributes:
         chunk: anchors whose similarities are in memory at a time; "auto" for all in an ordinary batch and a bounded
-            number in a very large one, None for all. Value and gradient do not depend on it; of a mining that draws
-            at random that holds with a `seed`, where the anchors are among the references.
+            number in a very large one, None for all. Value and gradient do not depend on it but for rounding, which
+            may decide between similarities that are equal up to it, as of two copies of an image where only the
+            hardest pair counts. Of a mining that draws at random that holds with a `seed`, where the anchors are
+            among the references.
         seed: of a mining that draws at random, to be changed from step to step: the same on every process, it
             lets each draw for its own anchors what one process would. None takes torch's random numbers.
     """
@@ -124,7 +132,7 @@ class PairLoss(nn.Module):
                 Only with `ref_embeddings`.
 
         Raises:
-            ValueError: the batch is empty, or only one of `ref_embeddings` and `ref_labels` is given.
+            ValueError: as `check_references`.
         """
         references, label_R = check_references(embeddings, labels, ref_embeddings, ref_labels)
         if ref_embeddings is None:

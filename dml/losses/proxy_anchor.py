@@ -61,7 +61,7 @@ class ProxyAnchorLoss(ProxyLoss):
         """Loss of all proxies against the references, or the batch where none are given.
 
         Raises:
-            ValueError: as `PairLoss.forward`, or a label is not below the number of classes.
+            ValueError: as `PairLoss.forward`, or a label is not among 0 … C − 1.
         """
         references, ref_labels = check_references(embeddings, labels, ref_embeddings, ref_labels)
         classes_C, present = self.proxy_labels(ref_labels), torch.unique(ref_labels)

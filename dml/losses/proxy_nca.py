@@ -50,7 +50,7 @@ class ProxyNCALoss(ProxyLoss):
         """Mean loss over the anchors against the proxies.
 
         Raises:
-            ValueError: as `PairLoss.forward`, or a label is not below the number of classes.
+            ValueError: as `PairLoss.forward`, or a label is not among 0 … C − 1.
         """
         check_references(embeddings, labels, ref_embeddings, ref_labels)
         return super().forward(embeddings, labels, self.proxies, self.proxy_labels(labels))

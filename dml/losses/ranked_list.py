@@ -16,8 +16,11 @@ class RankedListLoss(PairLoss):
     d is the Euclidean distance, P' the positives with d > α − m, N' the negatives with d < α; w is constant
     in backward. Source: Wang, Hua et al., CVPR 2019, Ranked List Loss, section 3.
 
-    Deviations: none known from the paper. The reimplementation of pytorch-metric-learning differentiates
-    through w, so that a negative could be drawn near; the paper's gradient is its weight.
+    Deviations from the authors' code: its layer applies a query's weights, which sum to 1, to the gradient of the
+    query alone and leaves the references where they are; here both move, as the formula says. The gradient of a
+    batch is about twice as long, in nearly the same direction (cosine 0.93 to 1.00). The reimplementation of
+    pytorch-metric-learning differentiates through w, so that a negative could be drawn near; the paper's gradient is
+    its weight.
 
     Args:
         alpha: α, radius in Euclidean distance outside which negatives belong, in (0, 2).

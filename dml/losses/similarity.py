@@ -63,5 +63,10 @@ def cosine_similarity(
     """(Q, R) cosine similarities with the references, or of x with itself.
 
     In float32, or float64 where either came so; a zero vector has similarity 0 with all.
+
+    Equal references do not always get equal similarities: BLAS sums in an order that depends on the shape and on the
+    column, so copies of an image may differ in the last bits (in 141 of 1,980 small float32 matrices). Retrieval
+    makes them equal, since its ties count. Here that would mean to look for copies at every step: on a CPU 15% of the
+    multi-similarity loss's time in a batch of 80 and 9% in one of 2,048, on a GPU a wait.
     """
     return _CosineSimilarity.apply(*widened(x, references))

@@ -73,7 +73,7 @@ class BatchHardTripletLoss(PairLoss):
 
     Source: Hermans, Beyer and Leibe, arXiv 1703.07737, section 2 (batch hard).
 
-    Deviations: similarities in place of Euclidean distances; ties share the gradient.
+    Deviations: similarities in place of Euclidean distances; equal similarities share the gradient.
 
     Args:
         lam: λ, margin in similarity.

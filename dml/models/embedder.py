@@ -1,5 +1,6 @@
 """The embedder: images to points on the unit sphere."""
 
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -104,7 +105,7 @@ class Embedder(nn.Module):
             ) from error
 
     def forward(self, images: Float[Tensor, "B C H W"] | UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
-        """Embeddings of unit length, (B, D), in float32 under autocast too.
+        """Embeddings of unit length, (B, D): float64 from a float64 network, else float32, under autocast too.
 
         Args:
             images: (B, C, H, W) or (B, 1, H, W), RGB in [0, 1], or in 0–255 as uint8.
@@ -113,4 +114,4 @@ class Embedder(nn.Module):
             UserError: the images are too small for the backbone, or have the wrong number of channels.
         """
         z_BD = self.head(self.pool(self.feature_map(images)))
-        return F.normalize(z_BD.float(), dim=1)
+        return F.normalize(z_BD.to(torch.promote_types(z_BD.dtype, torch.float32)), dim=1)

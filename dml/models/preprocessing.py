@@ -51,12 +51,15 @@ class Preprocessing(nn.Module):
                 "choose another model, or set its in_channels."
             )
         # Convolutions are fastest with channels last in memory.
-        images = in_unit_range(images).to(memory_format=torch.channels_last)
+        images = in_unit_range(images, torch.promote_types(self.mean.dtype, torch.float32))
+        images = images.to(memory_format=torch.channels_last)
         if self.bgr:
             images = images.flip(1)
         return (images * self.scale - self.mean) / self.std
 
 
-def in_unit_range(images: Float[Tensor, "*shape"] | UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Images of 0–255 in uint8 as floats in [0, 1]; floats as they are."""
-    return to_dtype(images, torch.float32, scale=True) if images.dtype == torch.uint8 else images
+def in_unit_range(
+    images: Float[Tensor, "*shape"] | UInt8[Tensor, "*shape"], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "*shape"]:
+    """Images of 0–255 in uint8 as floats of that type in [0, 1]; floats as they are."""
+    return to_dtype(images, dtype, scale=True) if images.dtype == torch.uint8 else images

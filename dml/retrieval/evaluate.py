@@ -9,7 +9,7 @@ from torch import Tensor
 from dml.data.protocol import EvaluationSet
 from dml.distributed import gather, rank, world_size
 from dml.retrieval.metrics import METRICS, Metric, QueryMetrics, query_metrics, recall_metrics
-from dml.retrieval.ranking import Ranking, rank_positives
+from dml.retrieval.ranking import rank_positives
 from dml.retrieval.recall import recall_in_lists
 
 
@@ -44,8 +44,7 @@ def evaluate_embeddings(
         None if self_index is None else self_index[share],
     )
     if metrics:
-        ranking = Ranking(*(field.cpu() for field in rank_positives(*arguments)))  # MPS has no float64
-        own = query_metrics(ranking, recall_metrics(ks) | dict(metrics))
+        own = query_metrics(rank_positives(*arguments), recall_metrics(ks) | dict(metrics))
     else:
         own = recall_in_lists(*arguments, ks)
     values = {name: all_queries(value, z_ND.device) for name, value in own.values.items()}
@@ -56,11 +55,11 @@ def all_queries(own: Shaped[Tensor, "q"], device: torch.device) -> Shaped[Tensor
     """Values of all queries, in their order, on the CPU.
 
     Args:
-        own: (q,), values of this process's queries: rank, rank + W, rank + 2W, …
+        own: (q,), on the CPU, values of this process's queries: rank, rank + W, rank + 2W, …
         device: where processes exchange tensors.
     """
     if world_size() == 1:
-        return own.cpu()
+        return own
     everyone_Q = gather(own.to(device)).cpu()
     queries = torch.arange(len(everyone_Q))
     return everyone_Q[torch.cat([queries[r :: world_size()] for r in range(world_size())]).argsort()]

@@ -61,7 +61,7 @@ def recall_metrics(ks: Sequence[int]) -> dict[str, Metric]:
 
 @dataclass(frozen=True)
 class QueryMetrics:
-    """Each query's own value of every metric.
+    """Each query's own value of every metric, on the CPU.
 
     Attributes:
         has_positive: (Q,), whether the gallery holds another image of the query's class; values are meaningless
@@ -85,7 +85,7 @@ class QueryMetrics:
                 f"None of the {without} queries has another image of its class in the gallery: "
                 "retrieval needs classes of at least two images."
             )
-        valid = {name: value_Q[self.has_positive].cpu().double() for name, value_Q in self.values.items()}
+        valid = {name: value_Q[self.has_positive].double() for name, value_Q in self.values.items()}
         # Whole numbers, so that the sum does not depend on the order of the queries.
         sums = {name: int((value_Q * UNIT).round().long().sum()) for name, value_Q in valid.items()}
         means = {name: total / (counted * UNIT) for name, total in sums.items()}

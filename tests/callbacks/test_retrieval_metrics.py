@@ -27,6 +27,14 @@ def test_a_metric_is_a_function_and_a_line(compose, tmp_path):
     }
 
 
-def test_a_run_without_metrics_is_refused_before_training(compose):
-    with pytest.raises(UserError, match=r"callbacks\.recall"):
-        train(compose("debug=fast", "trainer=cpu", "model.embedding_dim=8", "callbacks.recall=null"))
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("+callbacks.recall.metrics.mrr={_target_:dml.retrieval.metrics.mrr}", "metrics.mrr cannot be found"),
+        ("+callbacks.recall.metrics.map_at_r.k=3", "There is no key callbacks.recall.metrics.map_at_r.k"),
+        ("+callbacks.recall.metrics.mrr=3", "There is no key callbacks.recall.metrics.mrr"),
+    ],
+)
+def test_a_metric_that_does_not_exist_is_one_sentence(compose, metric, said):
+    with pytest.raises(UserError, match=said):
+        train(compose(metric))

@@ -1,6 +1,7 @@
 """The data module: labels, evaluation sets, sharing between processes, repeatability and resumption."""
 
 import errno
+import os
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,15 +13,15 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
-from dml.data.datamodule import EmbeddingDataModule
+from dml.data.datamodule import EmbeddingDataModule, cores
 from dml.data.datasets import digits
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples, Split
-from dml.data.transforms import RandomAffine
 from dml.errors import UserError
 
-AFFINE = RandomAffine(10.0, 0.06, (0.9, 1.1))
+AFFINE = v2.RandomAffine(10.0, (0.06, 0.06), (0.9, 1.1))
 
 
 def numbered(labels: list[int], start: int = 0) -> Samples:
@@ -290,3 +291,11 @@ def test_a_dataset_that_may_not_be_read() -> None:
 
     with pytest.raises(UserError, match=r"^images may not be used \(permission denied\)"):
         module(locked).setup()
+
+
+def test_cores_are_those_of_this_process_or_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    assert cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert cores() == 7

@@ -12,7 +12,7 @@ from PIL import Image
 from dml.data.checks import check_files
 from dml.data.datamodule import EmbeddingDataModule
 from dml.data.datasets import folder
-from dml.data.read_image import plain_jpeg, read_image
+from dml.data.read_image import read_image
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples
 from dml.errors import UserError
@@ -82,33 +82,6 @@ def test_of_a_moving_image_the_first_frame_is_seen(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue", "lime")]
     image = saved(frames[0], tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     assert (image == (255, 0, 0)).all()
-
-
-@pytest.mark.parametrize("size", [(48, 64), (33, 17), (1, 9)])
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 20}])
-@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1)])
-def test_a_plain_jpeg_has_the_pixels_that_pil_sees(
-    tmp_path: Path, size: tuple[int, int], options: dict[str, object], mode: str, channels: int
-) -> None:
-    file = tmp_path / "a.jpg"
-    Image.fromarray(NOISE).resize(size).convert(mode).save(file, **options)  # type: ignore[arg-type]
-    plain = plain_jpeg(file, channels)
-    assert plain is not None
-    assert (plain == np.asarray(Image.open(file))).all()
-
-
-def test_what_is_no_plain_jpeg_is_left_to_pil(tmp_path: Path) -> None:
-    image = Image.fromarray(NOISE)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "a.png")
-    image.save(tmp_path / "turned.jpg", exif=exif)
-    image.save(tmp_path / "whole.jpg")
-    image.convert("CMYK").save(tmp_path / "cmyk.jpg")
-    (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-700])
-    for name in ("a.png", "turned.jpg", "cmyk.jpg", "cut.jpg"):
-        assert plain_jpeg(tmp_path / name, 3) is None
-    assert plain_jpeg(tmp_path / "whole.jpg", 1) is None
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])

@@ -5,7 +5,7 @@ import torch
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from torch.nn import functional as F
 
-from dml.retrieval import QueryMetrics, nmi, query_metrics, rank_positives, recall_metrics, retrieval_metrics
+from dml.retrieval import QueryMetrics, query_metrics, rank_positives, recall_metrics, retrieval_metrics
 from dml.retrieval.metrics import METRICS
 from dml.retrieval.ranking import largest_values
 
@@ -169,14 +169,6 @@ def test_largest_values_are_those_of_topk() -> None:
         S = torch.randint(0, 50, (7, columns)).float()
         S[0], S[1, 1:] = 3.0, -torch.inf
         assert torch.equal(largest_values(S, k), S.topk(k, dim=1).values)
-
-
-def test_nmi_of_clear_and_of_meaningless_clusters() -> None:
-    torch.manual_seed(0)
-    z, labels = clustered(200, 4, 16, spread=0.01)
-    assert nmi(z, labels) == pytest.approx(1.0)
-    assert nmi(z, torch.randint(0, 4, (200,))) < 0.1
-    assert nmi(z, labels % 2, seed=3) == nmi(z, labels % 2, seed=3)
 
 
 def test_bad_input() -> None:

@@ -10,7 +10,9 @@ from dml.errors import UserError, quote
 LAYOUTS = "<class>/<image>, or train/ and test/ (or train/, query/ and gallery/) with <class>/<image> in each"
 
 
-def load(root: str | Path, test_share: float = 0.5, test_classes: Sequence[str] | None = None) -> Split:
+def load(
+    root: str | Path, test_share: float | None = None, test_classes: Sequence[str | int] | None = None
+) -> Split:
     """A tree of images, as it is sorted into folders.
 
     - `<root>/<class>/<image>`: split by class; the last by name test, unless `test_classes` says which.
@@ -20,6 +22,7 @@ def load(root: str | Path, test_share: float = 0.5, test_classes: Sequence[str] 
     Args:
         root: folder of the tree.
         test_share: part of the classes that test, above 0 and below 1; at least one class is on either side.
+            None for a half.
         test_classes: names of the classes that test, instead of a share.
 
     Raises:
@@ -28,10 +31,11 @@ def load(root: str | Path, test_share: float = 0.5, test_classes: Sequence[str] 
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"dataset.root={root} is not a folder: give one with {LAYOUTS}.")
+    chosen = {"test_share": test_share, "test_classes": test_classes}
     names = {folder.name for folder in folders_of(root)}
     if "train" in names and names & {"test", "query", "gallery"}:
-        if test_classes is not None:
-            raise UserError(f"{root} is split into train/ and test already: leave out dataset.test_classes.")
+        if given := [f"dataset.{key}" for key, value in chosen.items() if value is not None]:
+            raise UserError(f"{root} is split into train/ and test already: leave out {' and '.join(given)}.")
         listed = _listed_by_role(root, names)
     else:
         by_class = images_by_class(root)
@@ -63,7 +67,9 @@ def _listed_by_role(root: Path, names: set[str]) -> list[Listed]:
     ]
 
 
-def _choose(root: Path, classes: list[str], share: float, test_classes: Sequence[str] | None) -> set[str]:
+def _choose(
+    root: Path, classes: list[str], share: float | None, test_classes: Sequence[str | int] | None
+) -> set[str]:
     """The classes that test."""
     if len(classes) < 2:
         raise UserError(
@@ -71,10 +77,13 @@ def _choose(root: Path, classes: list[str], share: float, test_classes: Sequence
             f"the layout is {LAYOUTS}."
         )
     if test_classes is None:
+        share = 0.5 if share is None else share
         if not 0 < share < 1:
             raise UserError(f"dataset.test_share={share} must be above 0 and below 1.")
         count = min(max(1, round(share * len(classes))), len(classes) - 1)
         return set(classes[-count:])
+    if share is not None:
+        raise UserError("Give dataset.test_share or dataset.test_classes, not both.")
     # The command line makes numbers of names that look like them.
     chosen = {str(name) for name in test_classes}
     if unknown := sorted(chosen - set(classes)):

@@ -46,6 +46,11 @@ def test_chosen_test_classes(tmp_path: Path) -> None:
             folder.load(tmp_path, test_classes=none_or_all)
 
 
+def test_a_share_beside_chosen_classes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not both"):
+        folder.load(write_tree(tmp_path, dict.fromkeys("abc", 2)), test_share=0.5, test_classes=["a"])
+
+
 def test_train_and_test_folders(tmp_path: Path) -> None:
     write_tree(tmp_path, {"train/a": 2, "train/b": 2, "test/c": 3})
     split = folder.load(tmp_path)
@@ -53,6 +58,8 @@ def test_train_and_test_folders(tmp_path: Path) -> None:
     assert split.query.names[0] == "test/c/0.png"
     with pytest.raises(UserError, match=r"leave out dataset.test_classes"):
         folder.load(tmp_path, test_classes=["c"])
+    with pytest.raises(UserError, match=r"leave out dataset.test_share"):
+        folder.load(tmp_path, test_share=0.5)
 
 
 def test_query_and_gallery_folders(tmp_path: Path) -> None:
