@@ -5,6 +5,7 @@ import json
 import re
 import warnings
 from collections.abc import Set
+from contextlib import suppress
 from pkgutil import resolve_name
 from typing import Any
 
@@ -211,6 +212,9 @@ def valid(value: Any, kind: Any, where: str) -> Any:
         return value
     except ValidationError as error:
         wrong = error
+    with suppress(ValidationError):  # JSON knows no class such as numbers.Number
+        adapter.validate_python(value)
+        return value
     try:
         # As YAML 1.1 has it: yes, on, y and 1 for true, no, off, n and 0 for false.
         boolean = TypeAdapter(bool).validate_python(value)
