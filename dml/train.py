@@ -15,6 +15,7 @@ from pytorch_lightning import seed_everything
 
 from dml.analysis.baselines import baselines
 from dml.callbacks.checkpoint import BestCheckpoint
+from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.config.build import build, build_data, build_module, build_trainer, try_out
 from dml.config.check import check_config
 from dml.config.cli import CONF, one_sentence
@@ -56,7 +57,10 @@ def train(config: DictConfig) -> dict[str, Any]:
     if resumed is not None:
         go_on(config, resumed, data, learner, trainer)
 
-    columns = baselines(learner.embedder, data, config.dataset.recall_at) if config.baselines else {}
+    columns = {}
+    if config.baselines:
+        metrics = retrieval_metrics_of(trainer)
+        columns = baselines(learner.embedder, data, metrics.ks, metrics.metrics)
     trainer.fit(learner, datamodule=data, ckpt_path=resumed, weights_only=True)
     assert best.best_model_score is not None  # a run validates at least once: see build_trainer
     trainer.test(learner, datamodule=data, ckpt_path=best.best_model_path, verbose=False, weights_only=True)

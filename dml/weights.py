@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from dml.analysis.dependence import KINDS, Kind, WeightDependence, listening
+from dml.analysis.dependence import KINDS, Kind, WeightDependence, weight_dependence
 from dml.analysis.weight_curves import WeightCurves, weight_curves
 from dml.analysis.weight_plot import plot_weights
 from dml.config.cli import CONF, one_sentence
@@ -31,7 +31,7 @@ def weights(config: DictConfig) -> dict[str, dict[Kind, WeightDependence]]:
     losses = build_losses(config)
     row = build(config.row)
     curves = {name: weight_curves(loss, row) for name, loss in losses.items()}
-    heard = {name: {kind: listening(loss, kind) for kind in KINDS} for name, loss in losses.items()}
+    heard = {name: {kind: weight_dependence(loss, kind) for kind in KINDS} for name, loss in losses.items()}
 
     folder = Path(config.run_dir)
     folder.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,7 @@ def test_a_run_leaves_its_metrics_checkpoints_and_picture(compose, tmp_path, cap
     assert figures["baselines"].keys() == {"raw pixels", "untrained"}
     assert "test classes" in figures["protocol"]
     json.dumps(figures)
+    assert not any("it/s" in line for line in printed)  # no progress bar where the output is no terminal
     run = tmp_path / "run"
     assert {file.name for file in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     with Image.open(run / "retrievals.png") as picture:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dml.analysis.dependence import listening, share_changed
+from dml.analysis.dependence import share_changed, weight_dependence
 from dml.analysis.weight_curves import Row, weight_curves
 from dml.config.cli import CONF
 from dml.errors import UserError
@@ -29,7 +29,9 @@ from dml.weights import build_losses, weights
 
 def hears(loss: PairLoss, kind: str = "negative") -> str:
     """The letters of the similarities that change a weight."""
-    return "".join(letter for letter, share in zip("SNP", listening(loss, kind), strict=True) if share > 0)
+    return "".join(
+        letter for letter, share in zip("SNP", weight_dependence(loss, kind), strict=True) if share > 0
+    )
 
 
 # Wang et al., CVPR 2019, Table 1, on a negative pair; the triplet loss there counts each active triplet as 1.

@@ -1,22 +1,22 @@
-"""Which similarities a loss listens to when it weighs a pair, found out by experiment.
+"""Which similarities the weight of a pair depends on, measured for any loss.
 
-Wang et al., CVPR 2019, section 3, tell three similarities of a pair (i, j) apart and put the losses of their day
-into a table (their Table 1) by the ones that each takes into account:
+Wang et al., CVPR 2019, section 3, distinguish three similarities of a pair (i, j). Their Table 1 lists which of them
+each loss takes into account:
 
     S  self-similarity                the pair's own S_ij
     N  negative relative similarity   S_ij against the anchor's other negatives, S_ij − S_in
     P  positive relative similarity   S_ij against the anchor's other positives, S_ij − S_ip
 
 Here the table is measured. The three are coordinates of an anchor's row: own similarity, differences to the
-other negatives, differences to the other positives. Each is moved while the other two stand still:
+other negatives, differences to the other positives. Each is changed while the other two are kept:
 
     S  every similarity of the row is shifted by the same δ:  S_ij changes, no difference does
     N  the other negatives are shifted by δ:                  only the differences to them change
     P  the other positives are shifted by δ:                  only the differences to them change
 
-A loss listens to what changes the pair's weight |∂ℓ_i/∂S_ij|. Shifts are finite, because a hinge or a mining is
-constant almost everywhere and a derivative would find it deaf. They stay within [−1, 1]: what lies beyond cannot
-happen to cosines. Any row within can, for there is an anchor and references with those similarities.
+A loss depends on what changes the pair's weight |∂ℓ_i/∂S_ij|. Shifts are finite, because a hinge or a mining is
+constant almost everywhere, so a derivative would miss the dependence. Shifted similarities stay within [−1, 1], the
+range of cosines. Any row within it is possible: there are an anchor and references with those similarities.
 """
 
 from collections.abc import Sequence
@@ -31,12 +31,12 @@ from dml.losses import PairLoss, Pairs, pair_weights
 Kind = Literal["positive", "negative"]
 KINDS: tuple[Kind, Kind] = ("positive", "negative")
 SHIFTS = (-0.5, -0.25, -0.1, 0.1, 0.25, 0.5)
-# Far above the rounding of float64, far below any change worth the name.
+# Far above the rounding of float64, far below any real change.
 TOLERANCE = 1e-6
 
 
 class WeightDependence(NamedTuple):
-    """Share of anchors, 0 to 1, whose pair's weight changed when a similarity was moved; 0 is deaf.
+    """Share of anchors, 0 to 1, whose pair's weight changed with a similarity; 0 means no dependence.
 
     Attributes:
         self_similarity: S.
@@ -50,29 +50,29 @@ class WeightDependence(NamedTuple):
 
 
 def row_pairs(count: int, positives: int, negatives: int) -> Pairs:
-    """Pairs of `count` anchors alike: the first columns are positives, the others negatives."""
+    """The same pairs for each of `count` anchors: the first columns are positives, the others negatives."""
     positive_QR = (torch.arange(positives + negatives) < positives).expand(count, -1)
     return Pairs(positive_QR, ~positive_QR, torch.zeros(count, dtype=torch.long))
 
 
 def steady_weights(loss: PairLoss, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q R"]:
-    """`pair_weights`, with the same draws at each call where a loss draws its pairs at random."""
+    """`pair_weights`, with the same random draws at every call, for losses with random mining."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return pair_weights(loss, similarity, pairs)
 
 
-def listening(
+def weight_dependence(
     loss: PairLoss, kind: Kind, anchors: int = 512, positives: int = 4, negatives: int = 8
 ) -> WeightDependence:
     """What the weight of a positive or of a negative depends on.
 
     Args:
         loss: any pair loss.
-        kind: the pair whose weight is watched, the first of its kind in each row.
-        anchors: rows tried, with similarities drawn evenly from [−0.5, 0.5].
+        kind: kind of the observed pair, the first of its kind in each row.
+        anchors: number of rows, with similarities drawn uniformly from [−0.5, 0.5].
         positives: positives of each anchor, at least 2.
-        negatives: negatives of each anchor, at least 2; few, so that some rows hold no hard one.
+        negatives: negatives of each anchor, at least 2; few, so that some rows hold no hard negative.
     """
     generator = torch.Generator().manual_seed(0)
     S_QR = torch.rand(anchors, positives + negatives, generator=generator, dtype=torch.float64) - 0.5

@@ -1,4 +1,4 @@
-"""The weight of one pair against its own similarity, the rest of its anchor's row standing still."""
+"""The weight of one pair as a function of its similarity, with the rest of its anchor's row fixed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from dml.losses import PairLoss
 
 @dataclass(frozen=True)
 class Row:
-    """An anchor's pairs, their similarities evenly spaced over a range for each kind.
+    """An anchor's pairs, with the similarities of each kind evenly spaced over a range.
 
     Args:
-        positives: how many positives, at least 1.
-        negatives: how many negatives, at least 1.
+        positives: number of positives, at least 1.
+        negatives: number of negatives, at least 1.
         positive_range: lowest and highest similarity of the positives, in [−1, 1].
-        negative_range: likewise of the negatives.
+        negative_range: the same for the negatives.
 
     Raises:
         UserError: a count is below 1 or a range leaves [−1, 1].
@@ -46,7 +46,7 @@ class Row:
         return torch.cat([positive, torch.linspace(below, above, self.negatives, dtype=torch.float64)])
 
     def column(self, kind: Kind) -> int:
-        """The pair of a kind that is moved: the middle one."""
+        """Column of the pair of a kind whose similarity varies: the middle one."""
         return self.positives // 2 if kind == "positive" else self.positives + self.negatives // 2
 
 
@@ -59,12 +59,12 @@ class WeightCurves(NamedTuple):
 
 
 def weight_curves(loss: PairLoss, row: Row, points: int = 401) -> WeightCurves:
-    """Weights as one pair's similarity runs from −1 to 1 and the others of its row stay.
+    """Weights of a pair as its similarity runs from −1 to 1, the others of its row fixed.
 
     Args:
         loss: any pair loss.
         row: the anchor's pairs.
-        points: N, similarities tried.
+        points: N, number of similarities.
     """
     similarity_N = torch.linspace(-1, 1, points, dtype=torch.float64)
     pairs = row_pairs(points, row.positives, row.negatives)

@@ -11,7 +11,7 @@ COLOURS = {"positive": "#2b8a3e", "negative": "#c92a2a"}
 
 
 def plot_weights(curves: Mapping[str, WeightCurves], row: Row) -> Figure:
-    """One panel a loss: weights over similarity, the row's standing pairs as ticks along the bottom."""
+    """One panel per loss: weights over similarity, with the row's fixed pairs as ticks along the bottom."""
     columns = min(len(curves), 3)
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.8 * rows), layout="constrained")

@@ -118,7 +118,7 @@ class _Check:
         value = node[key]
         if _has_groups(value) and OmegaConf.is_interpolation(node, key):
             return  # checked where it is written
-        if isinstance(value, DictConfig) and (_built(value) or not in_target):
+        if isinstance(value, DictConfig) and (_built(value) or not in_target or where in PARTS):
             self.group(value, where)
         elif isinstance(value, ListConfig) and _has_groups(value):
             for i in range(len(value)):

@@ -61,4 +61,4 @@ FILLED_IN = {
 }
 
 # Groups of parts with a `_target_` each, under any name.
-PARTS = {"callbacks", "logger"}
+PARTS = {"callbacks", "callbacks.recall.metrics", "logger"}

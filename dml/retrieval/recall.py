@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dml.retrieval.index import Neighbours, nearest
-from dml.retrieval.metrics import UNIT, RetrievalSums
+from dml.retrieval.metrics import QueryMetrics
 from dml.retrieval.ranking import rank_positives
 from dml.retrieval.similarity import as_embeddings
 
@@ -80,15 +80,15 @@ def count_in_lists(
 
 
 @torch.no_grad()
-def recall_sums(
+def recall_in_lists(
     query_QD: Float[Tensor, "Q D"],
     query_labels: Int[Tensor, "Q"],
     gallery_ND: Float[Tensor, "N D"],
     gallery_labels: Int[Tensor, "N"],
     self_index: Int[Tensor, "Q"] | None = None,
     ks: Sequence[int] = (1, 2, 4, 8),
-) -> RetrievalSums:
-    """Sums of `recall_at_K` for every K of `ks`: those of `rank_positives` and `retrieval_sums` to the last bit.
+) -> QueryMetrics:
+    """`recall_at_K` of each query for every K of `ks`: exactly that of `rank_positives` and `query_metrics`.
 
     Each query is judged by its list of max K + 1 neighbours from `nearest`, unless a comparison that matters
     lies within `largest_difference`; then its whole row is. Those are a few in a hundred of healthy
@@ -123,6 +123,4 @@ def recall_sums(
         own_O = None if self_index is None else self_index[row_O]
         share = query_QD[row_O], query_labels[row_O]
         ahead_Q[open_Q] = rank_positives(*share, gallery_ND, gallery_labels, own_O).others_ahead
-    hits = {f"recall_at_{k}": (ahead_Q[counted_Q] < k).sum() * UNIT for k in ks}
-    totals = torch.stack([counted_Q.sum(), (~counted_Q).sum(), *hits.values()])
-    return RetrievalSums(tuple(hits), totals)
+    return QueryMetrics(counted_Q, {f"recall_at_{k}": (ahead_Q < k).double() for k in ks})

@@ -17,8 +17,8 @@ from dml.runs.checkpoints import run_config
 WITHOUT_INFLUENCE = re.compile(
     r"(run_dir|ckpt_path|resume|baselines|logger\b.*|dataset\.download|model\.weights|.*\.root|.*\.(dir)?path"
     r"|data\.(num_workers|pin_memory|cache|cache_dir)"
-    r"|callbacks\.(last_checkpoint|pair_statistics|retrieval_grid|progress|lost_rank)\b.*"
-    r"|trainer\.(accelerator|devices|num_nodes|strategy|log_every_n_steps|enable_.*))"
+    r"|callbacks\.(last_checkpoint|pair_statistics|retrieval_grid|progress|recall\.metrics|recall\.nmi)\b.*"
+    r"|trainer\.(accelerator|devices|num_nodes|strategy\b.*|log_every_n_steps|enable_.*))"
 )
 
 

@@ -106,7 +106,7 @@ def test_a_value_that_cannot_be_meant_is_named(compose, override, said):
         "optimizer.lr=1e400",
         "lr_factors.head=nan",
         "scheduler.milestones=[nan]",
-        "callbacks.lost_rank.silence=inf",
+        "callbacks.retrieval_grid.queries=inf",
         "dataset.train_transform.degrees=nan",
     ],
 )

@@ -46,7 +46,7 @@ def test_a_benchmark_is_judged_at_its_own_ks(
     assert figures["fingerprint"] in capsys.readouterr().out
     assert figures["protocol"].startswith("holdout: ")
     # Each query has something to find, in the gallery or among the other queries.
-    assert figures["test/queries_left_out"] == 0
+    assert figures["test/queries_without_positives"] == 0
     assert figures[f"test/recall_at_{ks[-1]}"] == 1
 
 

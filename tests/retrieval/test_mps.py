@@ -8,8 +8,9 @@ from fake_mps import FakeMPS, on_fake_mps
 from torch import Tensor
 from torch.nn import functional as F
 
-from dml.retrieval import nearest, rank_positives, retrieval_sums
-from dml.retrieval.recall import recall_sums
+from dml.retrieval import nearest, query_metrics, rank_positives, recall_metrics
+from dml.retrieval.metrics import METRICS
+from dml.retrieval.recall import recall_in_lists
 
 
 @pytest.fixture(autouse=True)
@@ -42,14 +43,14 @@ def test_the_device_is_what_it_claims() -> None:
 
 @pytest.mark.parametrize("with_self", [True, False])
 @pytest.mark.parametrize("ks", [(1, 2, 8), (1, 100)])
-def test_totals_are_those_of_the_cpu(sets: tuple[Tensor, ...], with_self: bool, ks: tuple[int, ...]) -> None:
-    chosen = sets if with_self else sets[:4]
+def test_metrics_are_those_of_the_cpu(sets: tuple[Tensor, ...], with_self: bool, ks: tuple[int, ...]) -> None:
+    chosen, metrics = sets if with_self else sets[:4], recall_metrics(ks) | METRICS
     with FakeMPS():
         there = [on_fake_mps(x) for x in chosen]
-        recall = recall_sums(*there, ks=ks)
-        metrics = retrieval_sums(rank_positives(*there), ks)
-    assert recall.totals.tolist() == recall_sums(*chosen, ks=ks).totals.tolist()
-    assert metrics.totals.tolist() == retrieval_sums(rank_positives(*chosen), ks).totals.tolist()
+        by_lists = recall_in_lists(*there, ks=ks)
+        by_rows = query_metrics(rank_positives(*there), metrics)
+    assert by_lists.means() == recall_in_lists(*chosen, ks=ks).means()
+    assert by_rows.means() == query_metrics(rank_positives(*chosen), metrics).means()
 
 
 def test_neighbours_stay_on_the_device(sets: tuple[Tensor, ...]) -> None:
