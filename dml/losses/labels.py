@@ -1,4 +1,4 @@
-"""Checks of labels: what would otherwise broadcast, or read another class's parameters, without a word."""
+"""Checks of labels that would otherwise broadcast, or read another class's parameters, silently."""
 
 import torch
 from jaxtyping import Int
@@ -8,7 +8,7 @@ from dml.errors import UserError
 
 
 def check_label_each(name: str, labels: Tensor, count: int) -> None:
-    """Raises ValueError unless there is one whole number for each of `count` embeddings: others broadcast silently."""
+    """Raises ValueError unless `labels` holds one integer for each of `count` embeddings."""
     if labels.shape != (count,) or labels.is_floating_point():
         raise ValueError(
             f"{name} must be one whole number for each of {count} embeddings, "
@@ -17,16 +17,16 @@ def check_label_each(name: str, labels: Tensor, count: int) -> None:
 
 
 def check_num_classes(num_classes: int) -> None:
-    """Raises UserError unless there is a class."""
+    """Raises UserError unless `num_classes` is at least 1."""
     if num_classes < 1:
         raise UserError(f"loss.num_classes={num_classes} must be at least 1.")
 
 
 def check_classes(labels: Int[Tensor, "N"], num_classes: int) -> None:
-    """Raises UserError unless every label is among 0 … C − 1, C being `num_classes`.
+    """Raises UserError unless every label is among 0 … C − 1, with C = `num_classes`.
 
-    A GPU is waited for once: an index out of range would end its process without a sentence, and a negative one would
-    pass for a class counted from the end.
+    The check synchronises with the GPU once. Without it, a label out of range would abort the process on a GPU, and
+    a negative label would index a class from the end.
     """
     smallest, largest = torch.stack(labels.aminmax()).tolist()
     if smallest < 0 or largest >= num_classes:

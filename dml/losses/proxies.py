@@ -1,4 +1,4 @@
-"""What losses with a proxy for every class share."""
+"""Base class of the losses with one proxy per class."""
 
 import torch
 from jaxtyping import Int
@@ -9,14 +9,14 @@ from dml.losses.pair_loss import PairLoss
 
 
 class ProxyLoss(PairLoss):
-    """A loss whose anchors or references are proxies, one a class, learnt with the network.
+    """A loss whose anchors or references are proxies, one per class, learnt with the network.
 
     Args:
         num_classes: C; labels are 0 … C − 1.
         embedding_dim: D, dimension of the embeddings.
 
     Attributes:
-        proxies: (C, D), a parameter, which a subclass gives its first values.
+        proxies: (C, D), a parameter that the subclass initialises.
 
     Raises:
         UserError: C is not positive.
