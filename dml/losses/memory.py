@@ -49,7 +49,7 @@ class CrossBatchMemory(nn.Module):
         # Step `start` stores the first batch; the step after it is the first to use the memory.
         if self.start + 1 >= max_steps:
             raise UserError(
-                f"memory.start={start} is step {self.start} of a run of {max_steps} steps, so the memory would never be "
+                f"memory.start={start} is step {self.start} of {max_steps}, so the memory would never be "
                 "used: lower memory.start or raise trainer.max_steps."
             )
         self.register_buffer("embeddings", torch.zeros(size, embedding_dim))

@@ -1,4 +1,4 @@
-"""The embedder: images to points on the unit sphere."""
+"""The embedder: images to embeddings of unit length."""
 
 import torch
 from jaxtyping import Float, UInt8
@@ -24,7 +24,7 @@ class Backbone(nn.Module):
 def embedding_head(in_features: int, embedding_dim: int | None) -> nn.Linear | nn.Identity:
     """A linear map to the embedding, or the identity where `embedding_dim` is None.
 
-    The weights start Kaiming normal by fan-out, the bias at zero.
+    The weights are initialised Kaiming normal by fan-out, the bias with zero.
 
     Raises:
         UserError: `embedding_dim` is not positive.
@@ -45,15 +45,15 @@ class Embedder(nn.Module):
         images ─► preprocessing ─► backbone ─► global pooling ─► linear head ─► z / |z|
         (B, C, H, W)              (B, F, h, w)     (B, F)            (B, D)        (B, D)
 
-    The head's start and the frozen batch norm are those of the released code of Wang et al., CVPR 2019.
+    The head's initialisation and the frozen batch norm are those of the released code of Wang et al., CVPR 2019.
 
     Args:
         backbone: network from preprocessed images to a feature map.
-        preprocessing: what the backbone's weights take a pixel to be.
-        embedding_dim: D ≥ 1; None for no head, D = F: the backbone's own features as a baseline.
+        preprocessing: the input convention of the backbone's weights.
+        embedding_dim: D ≥ 1; None for no head, with D = F (the backbone's features as a baseline).
         pool: global pooling, "max", "mean" or "sum" of both.
-        freeze_batchnorm: batch norm keeps its running statistics, and normalises by them, in training too;
-            its scale and shift are still learnt.
+        freeze_batchnorm: batch norm keeps its running statistics and normalises with them in training too; scale
+            and shift are still learnt.
 
     Attributes:
         embedding_dim: D.
@@ -80,7 +80,7 @@ class Embedder(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> "Embedder":
-        """Switch to training or evaluation; frozen batch norm stays in evaluation, whoever calls."""
+        """Switch to training or evaluation mode; frozen batch norm stays in evaluation mode."""
         super().train(mode)
         if self.freeze_batchnorm:
             for module in self.modules():
@@ -91,11 +91,11 @@ class Embedder(nn.Module):
     def feature_map(
         self, images: Float[Tensor, "B C H W"] | UInt8[Tensor, "B C H W"]
     ) -> Float[Tensor, "B F h w"]:
-        """The backbone's map, (B, F, h, w), of images as in `forward`."""
+        """The backbone's feature map, (B, F, h, w); arguments and errors as in `forward`."""
         try:
             return self.backbone(self.preprocessing(images))
         except RuntimeError as error:
-            # The two ways in which torch says that a window is larger than the map it slides over.
+            # torch's two messages for a window that is larger than its map.
             if "too small" not in str(error) and "greater than actual input size" not in str(error):
                 raise
             height, width = images.shape[2:]

@@ -87,7 +87,7 @@ def test_by_default_it_is_used_in_a_short_run() -> None:
 
 @pytest.mark.parametrize("start", [599, 1000])
 def test_a_run_that_ends_before_the_memory_begins_is_refused(start: int) -> None:
-    message = rf"memory\.start={start} is step {start} of a run of 600 steps, so the memory would never be used"
+    message = rf"memory\.start={start} is step {start} of 600, so the memory would never be used"
     with pytest.raises(UserError, match=message):
         CrossBatchMemory(8, start, 2, max_steps=600)
 
