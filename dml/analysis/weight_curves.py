@@ -1,4 +1,4 @@
-"""The weight of one pair as a function of its similarity, with the rest of its anchor's row fixed."""
+"""The weight of one pair against its own similarity, with the anchor's other pairs fixed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from dml.losses import PairLoss
 
 @dataclass(frozen=True)
 class Row:
-    """An anchor's pairs, with the similarities of each kind evenly spaced over a range.
+    """An anchor's pairs, with similarities evenly spaced over one range per kind.
 
     Args:
         positives: number of positives, at least 1.
         negatives: number of negatives, at least 1.
         positive_range: lowest and highest similarity of the positives, in [−1, 1].
-        negative_range: the same for the negatives.
+        negative_range: likewise of the negatives.
 
     Raises:
-        UserError: a count is below 1 or a range leaves [−1, 1].
+        UserError: a count is below 1, or a range is descending or outside [−1, 1].
     """
 
     positives: int = 4
@@ -34,19 +34,23 @@ class Row:
 
     def __post_init__(self) -> None:
         if min(self.positives, self.negatives) < 1:
-            raise UserError(f"row: needs at least 1 of each kind, not {self.positives} and {self.negatives}.")
+            raise UserError(
+                f"row.positives={self.positives} and row.negatives={self.negatives} must be at least 1."
+            )
         for kind, (low, high) in (("positive", self.positive_range), ("negative", self.negative_range)):
             if not -1 <= low <= high <= 1:
-                raise UserError(f"row.{kind}_range must rise within [-1, 1], not [{low}, {high}].")
+                raise UserError(
+                    f"row.{kind}_range must be ascending and within [-1, 1], not [{low}, {high}]."
+                )
 
     def similarity(self) -> Float[Tensor, "R"]:
-        """Similarities, positives first."""
+        """Similarities of the row, positives first."""
         (low, high), (below, above) = self.positive_range, self.negative_range
         positive = torch.linspace(low, high, self.positives, dtype=torch.float64)
         return torch.cat([positive, torch.linspace(below, above, self.negatives, dtype=torch.float64)])
 
     def column(self, kind: Kind) -> int:
-        """Column of the pair of a kind whose similarity varies: the middle one."""
+        """Column of the pair whose similarity varies: the middle one of its kind."""
         return self.positives // 2 if kind == "positive" else self.positives + self.negatives // 2
 
 
@@ -59,7 +63,7 @@ class WeightCurves(NamedTuple):
 
 
 def weight_curves(loss: PairLoss, row: Row, points: int = 401) -> WeightCurves:
-    """Weights of a pair as its similarity runs from −1 to 1, the others of its row fixed.
+    """Weights of one pair as its similarity goes from −1 to 1 and the other pairs stay fixed.
 
     Args:
         loss: any pair loss.

@@ -1,4 +1,4 @@
-"""Pictures of pair weights."""
+"""Plots of pair weights."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ COLOURS = {"positive": "#2b8a3e", "negative": "#c92a2a"}
 
 
 def plot_weights(curves: Mapping[str, WeightCurves], row: Row) -> Figure:
-    """One panel per loss: weights over similarity, with the row's fixed pairs as ticks along the bottom."""
+    """One panel per loss: weights against similarity; ticks at the bottom are the fixed pairs of the row."""
     columns = min(len(curves), 3)
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.8 * rows), layout="constrained")
@@ -28,9 +28,9 @@ def plot_weights(curves: Mapping[str, WeightCurves], row: Row) -> Figure:
 
 
 def draw(axis: Axes, curve: WeightCurves, row: Row) -> None:
-    """Both curves of a loss."""
-    standing_R = row.similarity()
-    ticks = {"positive": standing_R[: row.positives], "negative": standing_R[row.positives :]}
+    """Draw both curves of a loss."""
+    row_R = row.similarity()
+    ticks = {"positive": row_R[: row.positives], "negative": row_R[row.positives :]}
     for kind, weight in (("positive", curve.positive), ("negative", curve.negative)):
         axis.plot(curve.similarity, weight, color=COLOURS[kind], label=kind)
         at = axis.get_xaxis_transform()
