@@ -102,7 +102,7 @@ def short(weight: float) -> str:
 def print_curves(curves: Mapping[str, WeightCurves]) -> None:
     """Print the weights at a few similarities."""
     table = Table(
-        title="Weight of a pair against its own similarity S, other pairs of the anchor fixed",
+        title="Weight of a pair against its own similarity S, rest of the row fixed",
         title_justify="left",
     )
     table.add_column("loss", no_wrap=True)
