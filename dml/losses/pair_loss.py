@@ -83,7 +83,7 @@ class PairLoss(nn.Module):
         chunk: number of anchors whose similarities are in memory at a time. "auto" limits the memory: it takes all
             anchors of an ordinary batch at once, and fewer of a very large one. None takes all. Value and gradient
             do not depend on it, up to rounding; rounding can decide which of two copies of an image is the hardest
-            pair. Random minings need a `seed`, and anchors that are among the references, for this to hold.
+            pair. With a random mining this holds only if `seed` is set and the anchors are among the references.
         seed: seed of random minings, to be changed at each step. If it is the same on every process, each process
             draws for its own anchors what a single process would draw. None uses torch's global generator.
     """

@@ -18,7 +18,7 @@ from dml.models.weights import Published, load_weights
 
 
 class ChildrenTracer(fx.Tracer):
-    """Traces a network's `forward`; its children stay modules, so they behave differently in training as before."""
+    """Traces a network's `forward` with its children as leaves, so they keep their own training behaviour."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
