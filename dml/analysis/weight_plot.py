@@ -30,12 +30,13 @@ def plot_weights(curves: Mapping[str, WeightCurves], row: Row) -> Figure:
 def draw(axis: Axes, curve: WeightCurves, row: Row) -> None:
     """Draw both curves of a loss."""
     row_R = row.similarity()
-    ticks = {"positive": row_R[: row.positives], "negative": row_R[row.positives :]}
-    for kind, weight in (("positive", curve.positive), ("negative", curve.negative)):
+    for kind, weight, ticks, height in (
+        ("positive", curve.positive, row_R[: row.positives], 0.05),
+        ("negative", curve.negative, row_R[row.positives :], 0.025),
+    ):
         axis.plot(curve.similarity, weight, color=COLOURS[kind], label=kind)
         at = axis.get_xaxis_transform()
-        height = 0.05 if kind == "positive" else 0.025
-        axis.vlines(ticks[kind], 0, height, transform=at, color=COLOURS[kind], linewidth=0.8)
+        axis.vlines(ticks, 0, height, transform=at, color=COLOURS[kind], linewidth=0.8)
     axis.set_xlim(-1, 1)
     axis.set_ylim(bottom=-0.08 * max(curve.positive.max().item(), curve.negative.max().item(), 1e-9))
     axis.spines[["top", "right"]].set_visible(False)

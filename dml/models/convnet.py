@@ -30,9 +30,7 @@ class ConvNet(Backbone):
     def __init__(self, in_channels: int, blocks: int = 4, grid: int | None = None) -> None:
         super().__init__()
         widths = (in_channels, *[64] * blocks)
-        self.blocks = nn.Sequential(
-            *(self.block(*pair) for pair in pairwise(widths)),
-        )
+        self.blocks = nn.Sequential(*(self.block(*pair) for pair in pairwise(widths)))
         self.grid = grid
         self.out_channels = 64 if grid is None else 64 * grid**2
 
@@ -47,9 +45,9 @@ class ConvNet(Backbone):
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F h w"]:
         maps = self.blocks(images)
-        return (
-            maps if self.grid is None else F.adaptive_max_pool2d(maps, self.grid).flatten(1)[:, :, None, None]
-        )
+        if self.grid is None:
+            return maps
+        return F.adaptive_max_pool2d(maps, self.grid).flatten(1)[:, :, None, None]
 
 
 def convnet_embedder(
