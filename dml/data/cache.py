@@ -19,7 +19,7 @@ from dml.errors import UserError
 
 
 class CachedImages:
-    """Images (H, W, C), uint8, end to end in a file. The system's page cache shares it between processes.
+    """Images, uint8, grey (H, W) or RGB (H, W, 3), end to end in a file, which the page cache shares between processes.
 
     Args:
         file: the file.
@@ -34,9 +34,10 @@ class CachedImages:
     def __len__(self) -> int:
         return len(self.shapes)
 
-    def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W C"]:
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]:
         pixels = np.fromfile(self.file, np.uint8, self.sizes[index], offset=self.starts[index])
-        return pixels.reshape(self.shapes[index])
+        height, width, channels = self.shapes[index]
+        return pixels.reshape((height, width) if channels == 1 else (height, width, channels))
 
 
 def cached(dataset: ImageDataset, folder: Path, workers: int = 0, quiet: bool = False) -> ImageDataset:

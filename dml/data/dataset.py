@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
+from torchvision.transforms.functional import pil_to_tensor
 
 from dml.data.loader import SampleKey
 from dml.data.read_image import MODES, read_image
 from dml.data.split import Samples
 from dml.errors import UserError
 
-Transform = Callable[[Tensor], Tensor]
+Transform = Callable[[Image.Image], Any]
 
 
 class ImageDataset(Dataset[dict[str, Any]]):
@@ -28,8 +29,8 @@ class ImageDataset(Dataset[dict[str, Any]]):
 
     Args:
         samples: files, or uint8 images in memory.
-        transform: from a uint8 tensor (C, H, W) to such a tensor or a float one in [0, 1]; None leaves it as
-            it is. Mean and standard deviation are the model's.
+        transform: from a PIL image to another or to a tensor (C, H, W), uint8 or float in [0, 1]; None leaves it as it
+            is. Mean and standard deviation are the model's.
         channels: 1 (grey) or 3 (RGB); grey images become RGB, and files the other way round too.
         resize: comes before `transform` and always does the same to an image, so that a cache can keep the result.
 
@@ -67,17 +68,17 @@ class ImageDataset(Dataset[dict[str, Any]]):
                     # Not torch.manual_seed, which seeds the accelerators too.
                     torch.default_generator.manual_seed(seed)
                 image = self.transform(image)
+        if isinstance(image, Image.Image):
+            image = pil_to_tensor(image)
         return {"image": image, "label": int(self.samples.labels[index]), "index": int(index)}
 
-    def _resized(self, index: int) -> UInt8[Tensor, "C H W"]:
+    def _resized(self, index: int) -> Image.Image:
         source = self.images[index]
-        array = read_image(source, self.channels) if isinstance(source, Path) else source
-        image = torch.from_numpy(array)
-        image = image.expand(self.channels, -1, -1) if image.ndim == 2 else image.permute(2, 0, 1)
-        if self.resize is not None:
-            image = self.resize(image)
-        # One layout, cached or not: the rounding of the transforms may depend on it.
-        return image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+        if isinstance(source, Path):
+            image = read_image(source, self.channels)
+        else:
+            image = Image.fromarray(source).convert(MODES[self.channels])
+        return image if self.resize is None else self.resize(image)
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:

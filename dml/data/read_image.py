@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from dml.errors import UserError
@@ -16,7 +15,7 @@ THINNEST = 256
 WIDE = 65_535
 
 
-def read_image(file: Path, channels: int) -> UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]:
+def read_image(file: Path, channels: int) -> Image.Image:
     """The decoded image of a file, in RGB (3 channels) or grey (1).
 
     As a person sees it: turned upright by its EXIF orientation (the readers of the papers left such images
@@ -31,7 +30,7 @@ def read_image(file: Path, channels: int) -> UInt8[np.ndarray, "H W 3"] | UInt8[
         with Image.open(file) as image:
             check_shape(*image.size)
             image.load()
-            return np.array(_in_mode(_upright(image), MODES[channels]))
+            return _in_mode(_upright(image), MODES[channels])
     # Decoders raise whatever they please: OSError, SyntaxError, ValueError, struct.error …
     except Exception as error:
         reason = " ".join(str(error).split())

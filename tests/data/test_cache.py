@@ -48,7 +48,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files decoded so far."""
     read, files = images.read_image, list[Path]()
 
-    def noting(file: Path, channels: int) -> np.ndarray:
+    def noting(file: Path, channels: int) -> Image.Image:
         files.append(file)
         return read(file, channels)
 
@@ -121,7 +121,7 @@ def test_a_broken_image_leaves_no_cache(samples: Samples, tmp_path: Path) -> Non
 def _make(samples: Samples, folder: Path, noted: Path) -> None:
     read = images.read_image
 
-    def noting(file: Path, channels: int) -> np.ndarray:
+    def noting(file: Path, channels: int) -> Image.Image:
         with noted.open("a") as stream:
             stream.write(f"{file}\n")
         return read(file, channels)

@@ -131,6 +131,6 @@ def _read(root: Path, name: str, download: bool) -> tuple[list[str], Samples]:
     return [f"{c.parent.name}/{c.name}" for c in characters], Samples(np.stack(images), labels, names)
 
 
-def _small(drawing: np.ndarray) -> np.ndarray:
+def _small(drawing: Image.Image) -> np.ndarray:
     """(28, 28) uint8, ink 255."""
-    return 255 - np.asarray(Image.fromarray(drawing).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    return 255 - np.asarray(drawing.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
