@@ -1,4 +1,4 @@
-"""Several processes that learn from one batch: what each must know of the others, and how gradients find their way.
+"""Collectives for several processes that train on one batch, with gradients where the loss needs them.
 
 Without a process group every function here is the identity.
 """
@@ -19,17 +19,17 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """This process's number, 0 … W−1."""
+    """Rank of this process, 0 … W−1."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
 def is_first_process() -> bool:
-    """Whether this process writes what is written once; known before there is a process group and after it."""
+    """Whether this process has rank 0, and so writes files and messages; works without a process group too."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def share_sizes(rows: int, device: torch.device) -> list[int]:
-    """How many rows each process has, in the order of ranks; every process must call."""
+    """Number of rows of each process, in the order of ranks; every process must call."""
     sizes = [torch.empty(1, dtype=torch.int64, device=device) for _ in range(world_size())]
     dist.all_gather(sizes, torch.tensor([rows], device=device))
     return torch.cat(sizes).tolist()
@@ -37,7 +37,7 @@ def share_sizes(rows: int, device: torch.device) -> list[int]:
 
 def gather_sized(rows: Shaped[Tensor, "r *dims"], sizes: list[int]) -> Shaped[Tensor, "n *dims"]:
     """The rows of all processes in the order of ranks, without gradient; process k has `sizes[k]` of them."""
-    largest = max(sizes)  # the collective wants equal sizes: shares are filled up and cut off again
+    largest = max(sizes)  # the collective needs equal sizes: shares are padded, then cut
     filled = F.pad(rows.detach(), [0, 0] * (rows.ndim - 1) + [0, largest - len(rows)]).contiguous()
     parts = [torch.empty_like(filled) for _ in sizes]
     dist.all_gather(parts, filled)
@@ -45,12 +45,12 @@ def gather_sized(rows: Shaped[Tensor, "r *dims"], sizes: list[int]) -> Shaped[Te
 
 
 def gather(rows: Shaped[Tensor, "r *dims"]) -> Shaped[Tensor, "n *dims"]:
-    """The rows of all processes in the order of ranks, whatever each one's number of rows; no gradient."""
+    """The rows of all processes in the order of ranks, without gradient; their numbers may differ."""
     return rows if world_size() == 1 else gather_sized(rows, share_sizes(len(rows), rows.device))
 
 
 class GatherWithGradient(torch.autograd.Function):
-    """`gather_sized`, whose backward gives each process the sum of all processes' gradients of its own rows."""
+    """`gather_sized` with a gradient: backward sums the gradients that all processes have for a process's rows."""
 
     @staticmethod
     def forward(ctx: Any, rows_rD: Tensor, sizes: list[int]) -> Tensor:
@@ -65,14 +65,14 @@ class GatherWithGradient(torch.autograd.Function):
 
 
 class GlobalBatch(NamedTuple):
-    """The batch of all processes as one of them sees it: its own rows are the anchors, everyone's the references.
+    """The batch of all processes, seen from one of them: its own rows are the anchors, all rows the references.
 
     Attributes:
         embeddings: (R, D), in the order of ranks, with gradient.
         labels: (R,) their classes.
         self_index: (B,) position of each of this process's own images among the references.
-        weight: W·B/R, what the mean loss over this process's anchors is to be multiplied by. The mean over
-            processes, of losses as of gradients, is then the mean over all anchors, however unequal the shares.
+        weight: W·B/R, factor on the mean loss over this process's anchors. The mean over processes, of losses and of
+            gradients, is then the mean over all anchors, even if the shares differ in size.
     """
 
     embeddings: Float[Tensor, "R D"]
@@ -89,7 +89,7 @@ def global_batch(
     Args:
         embeddings: (B, D) of this process's share; shares may differ in size.
         labels: (B,) their classes.
-        local: gather nothing, as if there were no other process. The field's usual shortcut, for comparison.
+        local: gather nothing, as if there were no other process. Common in the field; for comparison.
     """
     own_B = torch.arange(len(labels), device=labels.device)
     if local or world_size() == 1:
@@ -110,21 +110,12 @@ def mean_over_processes(value: Tensor) -> Tensor:
     return total / world_size()
 
 
-def sum_over_processes(totals: Int[Tensor, "n"]) -> Int[Tensor, "n"]:
-    """The sum of whole numbers over the processes, exact and the same on each."""
-    if world_size() == 1:
-        return totals
-    summed = totals.clone()
-    dist.all_reduce(summed)
-    return summed
-
-
 @torch.no_grad()
 def share_buffers(module: nn.Module) -> None:
-    """Give every process the first one's buffers.
+    """Copy the first process's buffers to all others.
 
-    Running statistics of a batch norm that is not frozen drift apart between processes; a network must be
-    the same on each before they evaluate it together, and the one that goes into the checkpoint.
+    Running statistics of a batch norm that is not frozen differ between processes. Before they evaluate together, the
+    network must be the same on each, and the same as in the checkpoint.
     """
     if world_size() > 1:
         for buffer in module.buffers():

@@ -16,6 +16,7 @@ from dml.distributed import is_first_process
 from dml.errors import UserError
 from dml.module import EvaluationModule
 from dml.runs.checkpoints import load_embedder
+from dml.runs.folder import set_aside
 from dml.runs.report import print_table, without_prefix, write_metrics
 
 FROM_CHECKPOINT = ("dataset.root", "dataset.recall_at", "data.num_workers", "trainer.precision")  # where null
@@ -74,6 +75,8 @@ def build_tester(config: DictConfig, run: DictConfig) -> pl.Trainer:
 def main(config: DictConfig) -> None:
     """Evaluate and print the folder of the results."""
     folder = Path(config.run_dir)
+    if is_first_process():
+        set_aside(folder, ["metrics.json", "retrievals.png"])
     figures = evaluate(config)
     if is_first_process():
         write_metrics(folder, figures)

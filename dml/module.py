@@ -1,4 +1,4 @@
-"""What is trained: an embedding network and the loss that shapes it."""
+"""The LightningModule: embedding network, loss, optimiser."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,13 +12,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from dml.data.datamodule import data_of
 from dml.distributed import gather_objects, global_batch, mean_over_processes, rank, share_buffers
 from dml.errors import UserError
-from dml.gradient_mean import add_in_order_of_ranks
 from dml.losses import PairLoss
 from dml.losses.memory import CrossBatchMemory
-from dml.retrieval.store import EmbeddingStore
 
 
 class EvaluationModule(pl.LightningModule):
@@ -31,17 +28,15 @@ class EvaluationModule(pl.LightningModule):
     def __init__(self, embedder: nn.Module) -> None:
         super().__init__()
         self.embedder = embedder
-        self.evaluated = EmbeddingStore()
 
     def forward(self, image: Tensor) -> Float[Tensor, "B D"]:
         return self.embedder(image)
 
     def on_validation_epoch_start(self) -> None:
         share_buffers(self.embedder)
-        self.evaluated.clear()
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        self.evaluated.add(batch["index"], self(batch["image"]))
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> Float[Tensor, "B D"]:
+        return self(batch["image"])
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step
@@ -57,9 +52,9 @@ class EmbeddingModule(EvaluationModule):
         optimizer: makes the optimiser from parameter groups.
         scheduler: makes the learning-rate schedule, in steps, from the optimiser.
         lr_factors: factors on the learning rate for "backbone", "head" and "loss" (proxies, margins).
-        config: the run's whole configuration; kept in every checkpoint, from which alone the model can be rebuilt.
-        scope: "global" compares each image with those of all processes, "local" with its own process's alone.
-        memory: embeddings of past batches to compare with as well.
+        config: the run's whole configuration; every checkpoint holds it, so that the model can be rebuilt from it.
+        scope: "global" compares each image with those of all processes, "local" with those of its own process.
+        memory: embeddings of past batches, used as further references.
     """
 
     def __init__(
@@ -74,7 +69,7 @@ class EmbeddingModule(EvaluationModule):
         memory: CrossBatchMemory | None = None,
     ) -> None:
         super().__init__(embedder)
-        # Plain containers only: torch then reads the checkpoint with weights_only, which runs no code from it.
+        # Plain containers only: a checkpoint is read without running any code from it.
         self.save_hyperparameters(OmegaConf.to_container(config, resolve=True))
         self.config = OmegaConf.to_container(config, resolve=False)
         self.loss = loss
@@ -85,7 +80,7 @@ class EmbeddingModule(EvaluationModule):
         if memory is not None:
             # The same on every process already: DDP need not copy it at every step.
             self._ddp_params_and_buffers_to_ignore = [f"memory.{name}" for name, _ in memory.named_buffers()]
-        self.rng_states: list[dict[str, Tensor]] = []  # of each process, from a checkpoint
+        self.rng_states: list[dict[str, Tensor]] = []  # one per process, from a checkpoint
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         z_BD, label_B = self(batch["image"]), batch["label"]
@@ -103,7 +98,7 @@ class EmbeddingModule(EvaluationModule):
     def _stop_at_nan(self, loss: Tensor, index_B: Tensor) -> None:
         if torch.isfinite(loss):
             return
-        names = data_of(self.trainer).train_set.names
+        names = self.trainer.datamodule.train_set.names  # type: ignore[attr-defined]
         shown = ", ".join(names[i] for i in index_B[:3].tolist())
         raise UserError(
             f"The loss is {loss.item()} at step {self.global_step}, on the batch of {shown}, …: lower optimizer.lr "
@@ -111,6 +106,8 @@ class EmbeddingModule(EvaluationModule):
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Lightning's copy of the configuration, whose paths are absolute.
+        checkpoint.pop(self.CHECKPOINT_HYPER_PARAMS_KEY, None)
         checkpoint["config"] = self.config
         checkpoint["rng"] = gather_objects(rng_state())
 
@@ -120,7 +117,6 @@ class EmbeddingModule(EvaluationModule):
     def on_train_start(self) -> None:
         if rank() < len(self.rng_states):
             set_rng_state(self.rng_states[rank()])
-        add_in_order_of_ranks(self.trainer.strategy.model)
 
     def configure_optimizers(self) -> Any:
         head = [p for name, p in self.embedder.named_parameters() if name.startswith("head.")]
@@ -142,10 +138,10 @@ class EmbeddingModule(EvaluationModule):
 
 
 def rng_state() -> dict[str, Tensor]:
-    """torch's generators, of the CPU and of this process's GPU.
+    """State of torch's generators of the CPU and of this process's GPU.
 
-    Only dropout and the like draw from them; batches and augmentation follow from (seed, epoch, step) alone, and what
-    a mining draws from `seed_of_step`.
+    Dropout draws from them. Batches and augmentation depend on (seed, epoch, step) alone, random mining on
+    `seed_of_step`.
     """
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
@@ -154,18 +150,18 @@ def rng_state() -> dict[str, Tensor]:
 
 
 def set_rng_state(state: dict[str, Tensor]) -> None:
-    """Go on from `rng_state`."""
+    """Restore what `rng_state` returned."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
 
 
 def seed_of_step(seed: int, step: int, stream: int = 0) -> int:
-    """The seed of one step's draws, 0 … 2⁶³ − 1: the same in a run that was resumed.
+    """Seed for the random draws of one step, 0 … 2⁶³ − 1; a resumed run gets the same.
 
     Args:
-        seed: the run's, ≥ 0.
-        step: of the optimiser, ≥ 0.
-        stream: tells apart what draws for itself, such as processes with a batch of their own; ≥ 0.
+        seed: the run's seed, ≥ 0.
+        step: optimiser step, ≥ 0.
+        stream: number of an independent stream, such as the rank of a process with a batch of its own; ≥ 0.
     """
     return int(np.random.SeedSequence([seed, step, stream]).generate_state(1, np.uint64)[0]) >> 1

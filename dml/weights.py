@@ -1,4 +1,4 @@
-"""How a loss weighs its pairs, and what it listens to: `python -m dml.weights loss=ms`."""
+"""Pair weights of a loss, and the similarities that they depend on: `python -m dml.weights loss=ms`."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,50 +9,56 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from dml.analysis.dependence import KINDS, Kind, WeightDependence, listening
+from dml.analysis.dependence import KINDS, Kind, WeightDependence, weight_dependence
 from dml.analysis.weight_curves import WeightCurves, weight_curves
 from dml.analysis.weight_plot import plot_weights
 from dml.config.cli import CONF, one_sentence
 from dml.errors import UserError
 from dml.losses import PairLoss
+from dml.runs.folder import set_aside
 
 SHOWN = (-0.5, 0.0, 0.25, 0.5, 0.75, 0.95)
-Hearing = Mapping[str, Mapping[Kind, WeightDependence]]
+Dependences = Mapping[str, Mapping[Kind, WeightDependence]]
 
 
 def weights(config: DictConfig) -> dict[str, dict[Kind, WeightDependence]]:
-    """Curves and table of each loss, printed and written; returns what each listens to."""
-    # Only here: it brings the whole of training along.
-    from dml.config.arguments import check_numbers
-    from dml.config.build import build, resolved
+    """Print and write each loss's weight curves and what its weights depend on; return the latter."""
+    # Imported here because it imports Lightning.
+    from dml.config.build import build
+    from dml.config.check import check
 
-    check_numbers(resolved(config.row), "row")
+    check(config.row, path="row")
     losses = build_losses(config)
     row = build(config.row)
     curves = {name: weight_curves(loss, row) for name, loss in losses.items()}
-    heard = {name: {kind: listening(loss, kind) for kind in KINDS} for name, loss in losses.items()}
+    dependences = {
+        name: {kind: weight_dependence(loss, kind) for kind in KINDS} for name, loss in losses.items()
+    }
 
     folder = Path(config.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
     plot_weights(curves, row).savefig(folder / "weights.png", dpi=150)
     write_csv(folder / "weights.csv", ("loss", "kind", "similarity", "weight"), curve_rows(curves))
-    write_csv(folder / "similarities.csv", ("loss", "kind", "S", "N", "P"), hearing_rows(heard))
+    write_csv(folder / "similarities.csv", ("loss", "kind", "S", "N", "P"), dependence_rows(dependences))
     print_curves(curves)
-    print_hearing(heard)
-    return heard
+    print_dependences(dependences)
+    return dependences
 
 
 def build_losses(config: DictConfig) -> dict[str, PairLoss]:
-    """The losses by name: those of `config.losses`, or `config.loss` alone.
+    """The losses by name: those named in `config.losses`, or `config.loss` alone.
 
     Raises:
-        UserError: there is no such loss.
+        UserError: there is no loss of a given name, or no loss uses `mining` or `weighting`.
     """
     from dml.config.build import build_loss
+    from dml.config.check import check_halves, references
 
     if config.losses is None:
+        check_halves(config, references(config))
         return {config.name: build_loss(config.loss, config.num_classes)}
     losses = {}
+    read = set()
     for name in [config.losses] if isinstance(config.losses, str) else config.losses:
         file = Path(CONF) / "loss" / f"{name}.yaml"
         if not file.is_file():
@@ -62,39 +68,42 @@ def build_losses(config: DictConfig) -> dict[str, PairLoss]:
         OmegaConf.set_struct(one, False)
         one.loss = OmegaConf.load(file)
         losses[name] = build_loss(one.loss, config.num_classes)
+        read |= references(one)
+    check_halves(config, read)
     return losses
 
 
 def write_csv(file: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """All figures to their last digit."""
+    """Write rows with all digits of every number."""
     with file.open("w", newline="") as stream:
         csv.writer(stream).writerows([header, *rows])
 
 
 def curve_rows(curves: Mapping[str, WeightCurves]) -> Iterable[Sequence[object]]:
-    """One row a loss, kind and similarity."""
+    """One row per loss, kind of pair and similarity."""
     for name, curve in curves.items():
         for kind, weight in zip(KINDS, (curve.positive, curve.negative), strict=True):
             for s, w in zip(curve.similarity.tolist(), weight.tolist(), strict=True):
                 yield name, kind, f"{s:.6g}", w
 
 
-def hearing_rows(heard: Hearing) -> Iterable[Sequence[object]]:
-    """One row a loss and kind: the shares of anchors whose weight changed."""
-    for name, kinds in heard.items():
+def dependence_rows(dependences: Dependences) -> Iterable[Sequence[object]]:
+    """One row per loss and kind of pair: the shares of anchors whose weight changed."""
+    for name, kinds in dependences.items():
         for kind, shares in kinds.items():
             yield name, kind, *shares
 
 
 def short(weight: float) -> str:
-    """Three digits that count, none of them below a thousandth."""
+    """Three significant digits, at most three decimals."""
     return f"{weight:.3g}" if weight >= 1 else f"{weight:.3f}"
 
 
 def print_curves(curves: Mapping[str, WeightCurves]) -> None:
-    """The weights at a few similarities."""
+    """Print the weights at a few similarities."""
     table = Table(
-        title="Weight of a pair by its own similarity S, its row standing still", title_justify="left"
+        title="Weight of a pair against its own similarity S, rest of the row fixed",
+        title_justify="left",
     )
     table.add_column("loss", no_wrap=True)
     table.add_column("pair")
@@ -108,14 +117,14 @@ def print_curves(curves: Mapping[str, WeightCurves]) -> None:
     Console().print(table)
 
 
-def print_hearing(heard: Hearing) -> None:
-    """Which similarities change a weight, found by moving each alone."""
-    table = Table(title="What changes the weight, each moved alone", title_justify="left")
+def print_dependences(dependences: Dependences) -> None:
+    """Print which similarities a weight depends on."""
+    table = Table(title="Similarities that the weight depends on", title_justify="left")
     table.add_column("loss", no_wrap=True)
     table.add_column("pair")
     for heading in ("S\nits own", "N\nnegatives", "P\npositives"):
         table.add_column(heading, justify="center")
-    for name, kinds in heard.items():
+    for name, kinds in dependences.items():
         for kind, shares in kinds.items():
             marks = ("✓" if share > 0 else "–" for share in shares)
             table.add_row(name, kind[:3], *marks, end_section=kind == KINDS[-1])
@@ -125,7 +134,8 @@ def print_hearing(heard: Hearing) -> None:
 @hydra.main(version_base="1.3", config_path=CONF, config_name="weights")
 @one_sentence
 def main(config: DictConfig) -> None:
-    """One loss or several; the run's folder is printed last."""
+    """Analyse one loss or several; print the run's folder last."""
+    set_aside(config.run_dir, ["weights.png", "weights.csv", "similarities.csv"])
     weights(config)
     print(config.run_dir)
 

@@ -29,7 +29,7 @@ from dml.config.cli import CONF
 from dml.distributed import global_batch
 from dml.losses import MultiSimilarityLoss
 from dml.losses.chunks import Chunk
-from dml.retrieval import rank_positives, retrieval_sums
+from dml.retrieval import retrieval_metrics
 
 Check = Callable[[torch.device, bool], str]
 
@@ -105,7 +105,7 @@ def retrieval(device: torch.device, small: bool) -> str:
 
     def metrics(on: torch.device, index: Tensor) -> dict[str, float]:
         z, y, i = z_ND.to(on), labels.to(on), index.to(on)
-        return retrieval_sums(rank_positives(z[i], y[i], z, y, i), (1, 2, 4, 8)).means()
+        return retrieval_metrics(z[i], y[i], z, y, i)
 
     there, here = metrics(device, queries), metrics(torch.device("cpu"), queries)
     difference = max(abs(there[name] - here[name]) for name in here)

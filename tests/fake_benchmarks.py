@@ -1,17 +1,25 @@
-"""The benchmarks' folders as their archives unpack, with images of 8×8 pixels or none at all.
+"""The benchmarks' folders as their archives unpack, with images of 8×8 pixels or none at all; and a server for them.
 
 `Counts` says how many classes and images; with `pixels=False` only the annotation files are written, which is
 enough to load a split, so that the published counts can be tested without the data.
 """
 
+import hashlib
+import shutil
+import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
+from dml.data.download import Source
 from dml.data.split import Counts
 
 TINY = Counts(train_classes=2, test_classes=3, train_images=5, query_images=7)
@@ -169,3 +177,52 @@ def _write_annotations(
         annotations["test"] = [list(flags)]
     classes = _cells([f"Car {c + 1}" for c in range(max(labels) + 1)])
     savemat(file, {"annotations": annotations} | ({"class_names": classes} if flags else {}))
+
+
+class Site:
+    """A folder that is served over HTTP.
+
+    Attributes:
+        url: where.
+        asked: the paths asked for.
+        break_after: bytes of an answer after which the connection breaks off.
+    """
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder, self.url = folder, url
+        self.asked: list[str] = []
+        self.break_after: int | None = None
+
+    def source(self, file: str, makes: str) -> Source:
+        """The file of that name with its md5, at this address."""
+        md5 = hashlib.md5((self.folder / file).read_bytes()).hexdigest()
+        return Source(file, makes, md5, f"{self.url}/{file}")
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Site]:
+    """Serve a new folder from a thread."""
+    folder.mkdir(parents=True)
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            site.asked.append(self.path)
+            super().do_GET()
+
+        def copyfile(self, source: Any, outputfile: Any) -> None:
+            if site.break_after is None:
+                shutil.copyfileobj(source, outputfile)
+            else:
+                outputfile.write(source.read(site.break_after))
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    site = Site(folder, f"http://127.0.0.1:{server.server_address[1]}")
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield site
+    finally:
+        server.shutdown()
+        server.server_close()

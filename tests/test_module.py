@@ -1,4 +1,4 @@
-"""The learner: parameter groups, the stop at NaN, what a checkpoint carries."""
+"""EmbeddingModule: parameter groups, the stop at NaN, what a checkpoint carries."""
 
 from types import SimpleNamespace
 
@@ -39,12 +39,11 @@ def test_each_group_learns_at_its_own_rate():
     assert [len(group["params"]) for group in optimizer.param_groups] == [2, 2]
 
 
-def test_a_loss_that_is_not_finite_names_the_batch(monkeypatch):
+def test_a_loss_that_is_not_finite_names_the_batch():
     broken = learner()
     names = ["a/1.png", "a/2.png", "b/1.png", "b/2.png"]
-    broken._trainer = SimpleNamespace(global_step=7)
     data = SimpleNamespace(train_set=SimpleNamespace(names=names))
-    monkeypatch.setattr("dml.module.data_of", lambda trainer: data)
+    broken._trainer = SimpleNamespace(global_step=7, datamodule=data)
     batch = {
         "image": torch.full((2, 3), torch.nan),
         "label": torch.tensor([0, 1]),

@@ -1,9 +1,7 @@
 import errno
-import hashlib
-import os
+import runpy
 import shutil
 import socket
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 from fake_benchmarks import (
     TINY,
     TINY_INSHOP,
+    serving,
     write_cars,
     write_cars_sides,
     write_cub,
@@ -22,9 +21,8 @@ from fake_benchmarks import (
 )
 
 from dml import prepare
-from dml.data import acquire
-from dml.data.acquire import Source
-from dml.data.datasets import cars, cub, inshop, sop
+from dml.data import download
+from dml.data.datasets import cars, cub, folder, inshop, sop
 from dml.data.split import Split
 from dml.errors import UserError
 
@@ -32,9 +30,10 @@ from dml.errors import UserError
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """The benchmarks in the size of the fakes."""
-    sizes = {"cub": (cub, TINY), "sop": (sop, TINY), "cars": (cars, TINY), "inshop": (inshop, TINY_INSHOP)}
-    for name, (module, counts) in sizes.items():
-        monkeypatch.setitem(prepare.PUBLIC, name, partial(module.load, counts=counts))
+    sizes = {cub: TINY, sop: TINY, cars: TINY, inshop: TINY_INSHOP}
+    for module, counts in sizes.items():
+        monkeypatch.setattr(module, "load", partial(module.load, counts=counts))
+    monkeypatch.setattr(cars, "SOURCES", [source._replace(md5=None) for source in cars.SOURCES])
 
 
 def packed(folder: Path, form: str = "gztar") -> Path:
@@ -86,20 +85,19 @@ def test_a_loose_file_joins_the_archive_that_lies_in_the_root(tmp_path: Path) ->
 def test_it_fetches_and_checks_and_the_second_time_does_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    archive = packed(write_cub(tmp_path / "archive"))
-    md5 = hashlib.md5(archive.read_bytes()).hexdigest()
-    urls = (f"file://{tmp_path}/gone.tgz", f"file://{archive}")
-    monkeypatch.setattr(cub, "SOURCES", (Source("CUB_200_2011.tgz", "CUB_200_2011", md5, urls),))
     root = tmp_path / "my root"
-    assert run("cub", "--root", root) == 0
+    with serving(tmp_path / "site") as site:
+        packed(write_cub(tmp_path / "archive")).rename(site.folder / "CUB_200_2011.tgz")
+        monkeypatch.setattr(cub, "SOURCES", (site.source("CUB_200_2011.tgz", "CUB_200_2011"),))
+        assert run("cub", "--root", root) == 0
     first = capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    monkeypatch.setattr(acquire, "fetch", None)
     assert run("cub", "--root", root) == 0
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
     second = capsys.readouterr().out
     assert second in first
     assert "cub: 5 training images of 2 classes, 7 test images of 3 other classes." in second
+    assert "(no official fingerprint is known here)" in second
     assert f"dataset=cub \"dataset.root='{root}'\"" in second
 
 
@@ -141,7 +139,7 @@ def test_a_wrong_archive_in_the_root(tmp_path: Path) -> None:
 
 
 def test_a_wrong_archive_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(acquire, "fetch", None)
+    monkeypatch.setattr(download, "fetch", None)
     archive = packed(write_sop(tmp_path / "archive"))
     with pytest.raises(UserError, match=r"^archive.tar.gz was unpacked, but .* does not hold CUB_200_2011/"):
         prepare.prepare("cub", tmp_path / "root", [archive])
@@ -164,7 +162,7 @@ def test_the_archives_own_folder_as_root_is_not_fetched_into(
 ) -> None:  # type: ignore[no-untyped-def]
     root = write(tmp_path) / top
     with pytest.raises(
-        UserError, match=rf"{top} looks like what .* unpacks to: name its parent, {tmp_path},"
+        UserError, match=rf"{top} looks like what .* unpacks to: name its parent, {tmp_path}\."
     ):
         prepare.prepare(name, root)
     assert not (root / ".preparing").exists()
@@ -193,9 +191,7 @@ def test_missing_and_empty_images_are_counted(tmp_path: Path) -> None:
     images = sorted((write_cub(tmp_path) / "CUB_200_2011" / "images").rglob("*.jpg"))
     images[1].unlink()
     images[3].write_bytes(b"")
-    with pytest.raises(
-        UserError, match=rf"2 of the 12 images listed in .* are missing or empty, .*{images[1]}:"
-    ):
+    with pytest.raises(UserError, match=rf"{images[1]} is missing .* \(and 1 more such files\): unpack"):
         prepare.prepare("cub", tmp_path)
 
 
@@ -224,10 +220,10 @@ def test_duplicates_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_an_interrupt_is_no_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupted(_: Path) -> Split:
+    def interrupted(*_: object, **__: object) -> Split:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(prepare.OWN, "folder", interrupted)
+    monkeypatch.setattr(folder, "load", interrupted)
     assert run("folder", "--root", tmp_path) == 130
     assert "run the same command again" in capsys.readouterr().err
 
@@ -258,14 +254,37 @@ def test_a_file_that_may_not_be_read(
         prepare.prepare(name, tmp_path)
 
 
-def test_the_script(tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "scripts" / "prepare.py"
+def test_nothing_is_fetched_for_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("digits", "--root", tmp_path) == 0
+    assert "Split fingerprint: 69a499459f8b (the official list)" in capsys.readouterr().out
+
+
+def test_labels_that_differ_by_white_space_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tree(tmp_path, {"train/a": 2, "test/a ": 2, "test/b": 2})
+    assert run("folder", "--root", tmp_path) == 1
+    assert capsys.readouterr().err.startswith("Error: The classes 'a' and 'a ' look the same")
+
+
+def test_a_table_is_named_as_for_training(tmp_path: Path) -> None:
+    write_tree(tmp_path, {"a": 2, "b": 2})
+    rows = ["path,label,split", "a/0.png,a,train", "a/1.png,a,train", "b/0.png,b,test", "b/1.png,b,test"]
+    (tmp_path / "other.csv").write_text("\n".join(rows))
+    assert run("manifest", "dataset.file=other.csv", "--root", tmp_path) == 0
+
+
+@pytest.mark.parametrize("script", ["dml/prepare.py", "scripts/prepare.py"])
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str
+) -> None:
     write_tree(tmp_path, {"a": 2, "b": 1})
     write_image(tmp_path / "stray.png")
-    command = [sys.executable, str(script), "folder", "--root", str(tmp_path)]
-    environment = os.environ | {"PYTHONPATH": str(script.parents[1])}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 1
-    note, error = done.stderr.splitlines()
-    assert note.startswith("Note: Not an image of a class, so passed over: ")
-    assert error.startswith("Error: dataset.root=")
+    monkeypatch.setattr(sys, "argv", [script, "folder", "--root", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(Path(__file__).parents[1] / script), run_name="__main__")
+    assert ended.value.code == 1
+    *old_name, note, error = capsys.readouterr().err.splitlines()
+    assert len(old_name) == (script == "scripts/prepare.py")
+    assert note.startswith("Note: Not an image of a class, so skipped: ")
+    assert error.startswith("Error: The dataset has no test class with a second image")

@@ -44,12 +44,13 @@ def test_a_run_leaves_its_metrics_checkpoints_and_picture(compose, tmp_path, cap
     figures = train(compose(*FAST, "baselines=true"))
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "digits: 901 training images of 5 classes, 896 test images of 5 other classes."
-    assert printed[1] == f"Split fingerprint: {figures['fingerprint']}"
+    assert printed[1] == f"Split fingerprint: {figures['fingerprint']} (the official list)"
     assert {f"test/recall_at_{k}" for k in (1, 2, 4, 8)} <= figures.keys()
     assert {"test/map_at_r", "test/r_precision", "test/nmi"} <= figures.keys()
     assert figures["baselines"].keys() == {"raw pixels", "untrained"}
     assert "test classes" in figures["protocol"]
     json.dumps(figures)
+    assert not any("it/s" in line for line in printed)  # no progress bar where the output is no terminal
     run = tmp_path / "run"
     assert {file.name for file in (run / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     with Image.open(run / "retrievals.png") as picture:
@@ -64,6 +65,22 @@ def test_a_seeded_run_repeats_to_the_digit_and_another_seed_does_not(compose):
     again = train(compose(*FAST, folder="b"))
     other = train(compose(*FAST, "seed=1", folder="c"))
     assert retrieval(first) == retrieval(again) != retrieval(other)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "best"),
+    [
+        (["dataset.recall_at=[10,1]"], "recall_at_1"),
+        (["callbacks.best_checkpoint.monitor=val/recall_at_2"], "recall_at_2"),
+    ],
+)
+def test_the_best_figure_has_the_name_of_what_was_monitored(compose, tmp_path, overrides, best):
+    """The two validations of the run are in metrics.csv, the better one under the metric's own name."""
+    figures = train(compose(*FAST, *overrides))
+    with (tmp_path / "run" / "metrics.csv").open() as stream:
+        validated = [float(row[f"val/{best}"]) for row in csv.DictReader(stream) if row[f"val/{best}"]]
+    named = {name: value for name, value in figures.items() if name.startswith("val/best")}
+    assert named == {f"val/best_{best}": pytest.approx(max(validated))}
 
 
 def test_evaluation_gives_the_same_figures_from_the_checkpoint_alone(compose, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from dml.analysis.dependence import listening, share_changed
+from dml.analysis.dependence import share_changed, weight_dependence
 from dml.analysis.weight_curves import Row, weight_curves
 from dml.config.cli import CONF
 from dml.errors import UserError
@@ -27,9 +27,11 @@ from dml.losses.weighting import ConstantWeighting
 from dml.weights import build_losses, weights
 
 
-def hears(loss: PairLoss, kind: str = "negative") -> str:
+def depends_on(loss: PairLoss, kind: str = "negative") -> str:
     """The letters of the similarities that change a weight."""
-    return "".join(letter for letter, share in zip("SNP", listening(loss, kind), strict=True) if share > 0)
+    return "".join(
+        letter for letter, share in zip("SNP", weight_dependence(loss, kind), strict=True) if share > 0
+    )
 
 
 # Wang et al., CVPR 2019, Table 1, on a negative pair; the triplet loss there counts each active triplet as 1.
@@ -44,27 +46,27 @@ PAPER = [
 
 
 @pytest.mark.parametrize(("loss", "letters"), PAPER)
-def test_the_papers_table_comes_out_of_the_experiment(loss, letters):
-    assert hears(loss) == letters
+def test_the_measured_table_is_the_papers(loss, letters):
+    assert depends_on(loss) == letters
 
 
 def test_a_positive_mirrors_a_negative():
-    assert hears(LiftedStructureLoss(), "positive") == "P"
-    assert hears(BinomialDevianceLoss(), "positive") == "S"
-    assert hears(MultiSimilarityLoss(), "positive") == "SNP"
-    assert hears(TripletLoss(average="all"), "positive") == "N"
+    assert depends_on(LiftedStructureLoss(), "positive") == "P"
+    assert depends_on(BinomialDevianceLoss(), "positive") == "S"
+    assert depends_on(MultiSimilarityLoss(), "positive") == "SNP"
+    assert depends_on(TripletLoss(average="all"), "positive") == "N"
 
 
-def test_multi_similarity_hears_the_other_kind_through_mining_alone():
-    assert hears(MultiSimilarityLoss(epsilon=None)) == "SN"
+def test_multi_similarity_depends_on_the_other_kind_through_mining_only():
+    assert depends_on(MultiSimilarityLoss(epsilon=None)) == "SN"
 
 
-def test_the_mean_over_active_triplets_lets_the_triplet_loss_hear_negatives():
-    assert hears(TripletLoss()) == "NP"
+def test_the_mean_over_active_triplets_makes_the_triplet_loss_depend_on_negatives():
+    assert depends_on(TripletLoss()) == "NP"
 
 
-def test_a_loss_that_weighs_all_alike_hears_nothing():
-    assert hears(GeneralWeightingLoss(AllMining(), ConstantWeighting())) == ""
+def test_constant_weights_depend_on_nothing():
+    assert depends_on(GeneralWeightingLoss(AllMining(), ConstantWeighting())) == ""
 
 
 class Threshold(PairLoss):
@@ -89,7 +91,7 @@ def test_a_curve_is_the_weight_at_each_similarity():
     torch.testing.assert_close(curve.negative, torch.tensor([0, 0, 0, 0, 1]).double())
 
 
-def test_the_rest_of_the_row_stands_still():
+def test_the_rest_of_the_row_is_fixed():
     # Lifted structure: e^S over the sum of e^S of this negative and of the two that stay, at 0 and 0.4.
     curve = weight_curves(LiftedStructureLoss(), Row(2, 3, (0.5, 0.5), (0.0, 0.4)), points=3)
     S = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
@@ -110,10 +112,10 @@ def composed(compose, *overrides):
 
 
 def test_everything_is_written_to_the_runs_folder(compose, tmp_path, capsys):
-    heard = weights(
+    dependences = weights(
         composed(compose, "losses=[contrastive,ms,general,margin]", "mining=all", "weighting=power")
     )
-    assert list(heard) == ["contrastive", "ms", "general", "margin"]
+    assert list(dependences) == ["contrastive", "ms", "general", "margin"]
     assert "contrastive" in capsys.readouterr().out
     folder = tmp_path / "run"
     assert (folder / "weights.png").stat().st_size > 10_000
@@ -130,8 +132,8 @@ def test_everything_is_written_to_the_runs_folder(compose, tmp_path, capsys):
 
 
 def test_an_override_reaches_the_loss(compose):
-    heard = weights(composed(compose, "loss.epsilon=null"))
-    assert heard["ms"]["negative"].positives == 0
+    dependences = weights(composed(compose, "loss.epsilon=null"))
+    assert dependences["ms"]["negative"].positives == 0
 
 
 def test_an_unknown_loss_is_named_with_those_there_are(compose):
@@ -146,8 +148,14 @@ def test_one_name_is_a_list_of_one():
 
 @pytest.mark.parametrize("key", ["row.positives", "loss.lambda"])
 def test_a_word_where_a_number_belongs_is_one_sentence(compose, key):
-    with pytest.raises(UserError, match=rf"^{key}=few must be a (whole )?number"):
+    with pytest.raises(UserError, match=rf"^{key}=few must be a valid (integer|number)"):
         weights(composed(compose, f"{key}=few"))
+
+
+@pytest.mark.parametrize("losses", ["losses=null", "losses=[contrastive,ms]"])
+def test_a_mining_that_no_loss_reads_is_refused(compose, losses):
+    with pytest.raises(UserError, match="mining=… changes nothing"):
+        weights(composed(compose, losses, "mining=all"))
 
 
 def test_the_module_does_not_bring_the_trainer_along():

@@ -1,15 +1,16 @@
-"""What a run must beat: raw pixels, and the network before it learnt anything."""
+"""Baselines: raw pixels and the untrained network."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dml.callbacks.retrieval_metrics import evaluate_embeddings
 from dml.data.datamodule import EmbeddingDataModule
 from dml.models.preprocessing import in_unit_range
+from dml.retrieval.evaluate import evaluate_embeddings
+from dml.retrieval.metrics import Metric
 from dml.retrieval.store import EmbeddingStore
 
 
@@ -21,8 +22,10 @@ class RawPixels(nn.Module):
 
 
 @torch.no_grad()
-def test_metrics(embedder: nn.Module, data: EmbeddingDataModule, ks: Sequence[int]) -> dict[str, float]:
-    """Retrieval metrics of the test set under any embedder, in one process; the global RNG stays as it was."""
+def test_metrics(
+    embedder: nn.Module, data: EmbeddingDataModule, ks: Sequence[int], metrics: Mapping[str, Metric]
+) -> dict[str, float]:
+    """Recall@K and other metrics of the test set under an embedder, in one process; the global RNG stays as it was."""
     store = EmbeddingStore()
     was_training = embedder.training
     embedder.eval()
@@ -31,14 +34,14 @@ def test_metrics(embedder: nn.Module, data: EmbeddingDataModule, ks: Sequence[in
             store.add(batch["index"], embedder(batch["image"]))
     embedder.train(was_training)
     evaluation = data.evaluation_set("test")
-    return evaluate_embeddings(store.ordered(len(evaluation.samples)), evaluation, ks)
+    return evaluate_embeddings(store.ordered(len(evaluation.samples)), evaluation, ks, metrics).means()
 
 
 def baselines(
-    embedder: nn.Module, data: EmbeddingDataModule, ks: Sequence[int]
+    embedder: nn.Module, data: EmbeddingDataModule, ks: Sequence[int], metrics: Mapping[str, Metric]
 ) -> dict[str, dict[str, float]]:
     """Test metrics of raw pixels and of the network as it is now."""
     return {
-        "raw pixels": test_metrics(RawPixels(), data, ks),
-        "untrained": test_metrics(embedder, data, ks),
+        "raw pixels": test_metrics(RawPixels(), data, ks, metrics),
+        "untrained": test_metrics(embedder, data, ks, metrics),
     }

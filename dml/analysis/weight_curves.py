@@ -1,4 +1,4 @@
-"""The weight of one pair against its own similarity, the rest of its anchor's row standing still."""
+"""The weight of one pair against its own similarity, with the anchor's other pairs fixed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ from dml.losses import PairLoss
 
 @dataclass(frozen=True)
 class Row:
-    """An anchor's pairs, their similarities evenly spaced over a range for each kind.
+    """An anchor's pairs, with similarities evenly spaced over one range per kind.
 
     Args:
-        positives: how many positives, at least 1.
-        negatives: how many negatives, at least 1.
+        positives: number of positives, at least 1.
+        negatives: number of negatives, at least 1.
         positive_range: lowest and highest similarity of the positives, in [−1, 1].
         negative_range: likewise of the negatives.
 
     Raises:
-        UserError: a count is below 1 or a range leaves [−1, 1].
+        UserError: a count is below 1, or a range is descending or outside [−1, 1].
     """
 
     positives: int = 4
@@ -34,19 +34,23 @@ class Row:
 
     def __post_init__(self) -> None:
         if min(self.positives, self.negatives) < 1:
-            raise UserError(f"row: needs at least 1 of each kind, not {self.positives} and {self.negatives}.")
+            raise UserError(
+                f"row.positives={self.positives} and row.negatives={self.negatives} must be at least 1."
+            )
         for kind, (low, high) in (("positive", self.positive_range), ("negative", self.negative_range)):
             if not -1 <= low <= high <= 1:
-                raise UserError(f"row.{kind}_range must rise within [-1, 1], not [{low}, {high}].")
+                raise UserError(
+                    f"row.{kind}_range must be ascending and within [-1, 1], not [{low}, {high}]."
+                )
 
     def similarity(self) -> Float[Tensor, "R"]:
-        """Similarities, positives first."""
+        """Similarities of the row, positives first."""
         (low, high), (below, above) = self.positive_range, self.negative_range
         positive = torch.linspace(low, high, self.positives, dtype=torch.float64)
         return torch.cat([positive, torch.linspace(below, above, self.negatives, dtype=torch.float64)])
 
     def column(self, kind: Kind) -> int:
-        """The pair of a kind that is moved: the middle one."""
+        """Column of the pair whose similarity varies: the middle one of its kind."""
         return self.positives // 2 if kind == "positive" else self.positives + self.negatives // 2
 
 
@@ -59,12 +63,12 @@ class WeightCurves(NamedTuple):
 
 
 def weight_curves(loss: PairLoss, row: Row, points: int = 401) -> WeightCurves:
-    """Weights as one pair's similarity runs from −1 to 1 and the others of its row stay.
+    """Weights of one pair as its similarity goes from −1 to 1 and the other pairs stay fixed.
 
     Args:
         loss: any pair loss.
         row: the anchor's pairs.
-        points: N, similarities tried.
+        points: N, number of similarities.
     """
     similarity_N = torch.linspace(-1, 1, points, dtype=torch.float64)
     pairs = row_pairs(points, row.positives, row.negatives)

@@ -1,4 +1,4 @@
-"""Pictures of pair weights."""
+"""Plots of pair weights."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ COLOURS = {"positive": "#2b8a3e", "negative": "#c92a2a"}
 
 
 def plot_weights(curves: Mapping[str, WeightCurves], row: Row) -> Figure:
-    """One panel a loss: weights over similarity, the row's standing pairs as ticks along the bottom."""
+    """One panel per loss: weights against similarity; ticks at the bottom are the fixed pairs of the row."""
     columns = min(len(curves), 3)
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(3.6 * columns, 2.8 * rows), layout="constrained")
@@ -28,14 +28,15 @@ def plot_weights(curves: Mapping[str, WeightCurves], row: Row) -> Figure:
 
 
 def draw(axis: Axes, curve: WeightCurves, row: Row) -> None:
-    """Both curves of a loss."""
-    standing_R = row.similarity()
-    ticks = {"positive": standing_R[: row.positives], "negative": standing_R[row.positives :]}
-    for kind, weight in (("positive", curve.positive), ("negative", curve.negative)):
+    """Draw both curves of a loss."""
+    row_R = row.similarity()
+    for kind, weight, ticks, height in (
+        ("positive", curve.positive, row_R[: row.positives], 0.05),
+        ("negative", curve.negative, row_R[row.positives :], 0.025),
+    ):
         axis.plot(curve.similarity, weight, color=COLOURS[kind], label=kind)
         at = axis.get_xaxis_transform()
-        height = 0.05 if kind == "positive" else 0.025
-        axis.vlines(ticks[kind], 0, height, transform=at, color=COLOURS[kind], linewidth=0.8)
+        axis.vlines(ticks, 0, height, transform=at, color=COLOURS[kind], linewidth=0.8)
     axis.set_xlim(-1, 1)
     axis.set_ylim(bottom=-0.08 * max(curve.positive.max().item(), curve.negative.max().item(), 1e-9))
     axis.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,6 @@
 """A checkpoint to resume from, wherever and however a run stops."""
 
 import logging
-import os
 import signal
 import threading
 from pathlib import Path
@@ -11,12 +10,16 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.trainer.states import RunningStage
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from dml.data.datamodule import data_of
+from dml.data.split import fingerprint
 from dml.distributed import is_first_process, world_size
-from dml.runs.checkpoints import LAST, PREVIOUS
+from dml.errors import Note, UserError
+from dml.runs.checkpoints import BEST, LAST, PREVIOUS, read_checkpoint
 
 CODE_OF_SIGTERM = 143
 
@@ -65,7 +68,74 @@ class StopRequests:
         return KeyboardInterrupt() if received == signal.SIGINT else SIGTERMException(CODE_OF_SIGTERM)
 
 
-log = logging.getLogger(__name__)
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the checkpoint with the best validation as `best.ckpt`, and writes the data's fingerprint into all.
+
+    There is one best checkpoint. How good it is stands in its own file and nowhere else: a run that goes on, in a
+    folder moved or copied, knows it without any path.
+
+    Args:
+        dirpath: folder of the checkpoint.
+        monitor: a logged metric.
+        mode: "max" or "min", which of its values is best.
+    """
+
+    def __init__(self, dirpath: str, monitor: str, mode: str = "max") -> None:
+        super().__init__(
+            dirpath=dirpath,
+            filename=Path(BEST).stem,
+            monitor=monitor,
+            mode=mode,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+        )
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Callbacks that keep checkpoints come last, so everything has been logged.
+
+        Raises:
+            UserError: nothing logs what this callback, or one like `EarlyStopping`, watches.
+        """
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            monitor = getattr(callback, "monitor", None)
+            if monitor is not None and monitor not in trainer.callback_metrics:
+                raise UserError(
+                    f"{type(callback).__name__} watches {monitor}, which nothing logs; logged are "
+                    f"{', '.join(sorted(trainer.callback_metrics))}."
+                )
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        checkpoint["fingerprint"] = fingerprint(data_of(trainer).loaded_split)
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Go on with the best checkpoint of before, if the run's folder holds it."""
+        path = self.format_checkpoint_name({})
+        score = self._score_in(read_checkpoint(path)) if Path(path).is_file() else None
+        if score is not None:
+            self.best_model_path = self.kth_best_model_path = path
+            self.best_model_score = self.kth_value = score
+            self.best_k_models = {path: score}
+        elif self._score_in(checkpoint) is not None:
+            rank_zero_warn(
+                f"There is no {BEST} of before in {self.dirpath} or beside the checkpoint gone on from: the best "
+                "checkpoint is chosen from here on.",
+                category=Note,
+            )
+
+    def _score_in(self, checkpoint: dict[str, Any]) -> torch.Tensor | None:
+        """What the monitored metric was at best; None if it was another metric, or not yet known."""
+        states = checkpoint["callbacks"].values()
+        return next((s["best_model_score"] for s in states if s.get("monitor") == self.monitor), None)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"monitor": self.monitor, "best_model_score": self.best_model_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Done by `on_load_checkpoint`."""
 
 
 class LastCheckpoint(ModelCheckpoint):
@@ -129,11 +199,6 @@ class LastCheckpoint(ModelCheckpoint):
                     f"run folder, or with ckpt_path='{self.path}', goes on."
                 )
             raise self.stopping
-
-    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
-        if trainer.is_global_zero and Path(filepath).exists():
-            os.replace(filepath, Path(filepath).with_name(PREVIOUS))
-        super()._save_checkpoint(trainer, filepath)
 
     @property
     def path(self) -> str:

@@ -1,4 +1,4 @@
-"""What the loss makes of its pairs while training: how many count, how evenly, and whether the space collapses."""
+"""Statistics of the loss's pairs while training: how many count, how evenly, and whether the embedding collapses."""
 
 from typing import Any
 
@@ -17,13 +17,13 @@ BINS = 40
 class PairStatistics(pl.Callback):
     """Logs `pairs/…` (see `similarity_statistics` and `weight_statistics`) from the training batch every n steps.
 
-    The batch of this process is compared with itself; references that a memory or other processes add are left out.
-    Of a loss that compares images with proxies there are no weights of pairs, so only similarities are logged. Warns
-    once, loudly, when the embedding has collapsed. Training itself is the same with and without it.
+    The batch of this process is compared with itself, without the references of a memory or of other processes. A
+    loss that compares images with proxies has no pair weights, so only similarities are logged. Warns once when the
+    embedding has collapsed. The callback does not change training.
 
     Args:
-        every_n_steps: n, a multiple of the trainer's `log_every_n_steps`: what falls between is not written.
-        anchors: images of the batch taken as anchors, at most; bounds memory in very large batches.
+        every_n_steps: n, a multiple of the trainer's `log_every_n_steps`: other steps are not written.
+        anchors: the most images of a batch to take as anchors; bounds memory in very large batches.
         collapsed_below: effective dimension below which the embedding counts as collapsed, above 1.
     """
 
@@ -49,7 +49,7 @@ class PairStatistics(pl.Callback):
 
 
 def collapse_warning(step: int, statistics: dict[str, Tensor]) -> str:
-    """What a person should know and try."""
+    """Text of the warning: what has happened, and what to try."""
     return (
         f"THE EMBEDDING HAS COLLAPSED at step {step}: images of different classes have a mean similarity of "
         f"{statistics['negative_similarity']:.3f}, so neighbours mean nothing. Lower optimizer.lr, or try a loss "
@@ -70,7 +70,7 @@ def pair_statistics(
     statistics["resultant_length"] = z_BD.mean(dim=0).norm()
     if not compares_images(loss):
         return statistics
-    # A mining that draws at random must not take draws from training.
+    # Random mining must not advance the generator that training draws from.
     with torch.random.fork_rng(devices=[z_BD.device] if z_BD.is_cuda else []):
         w_QB = pair_weights(loss, S_QB, pairs)
     return statistics | weight_statistics(w_QB, pairs)
@@ -82,7 +82,7 @@ def compares_images(loss: PairLoss) -> bool:
 
 
 def similarity_statistics(similarity: Float[Tensor, "Q R"], pairs: Pairs) -> dict[str, Float[Tensor, ""]]:
-    """Where similarities lie.
+    """How similarities are distributed.
 
     - `positive_similarity`, `negative_similarity`: means.
     - `overlap`: common area of the two histograms, 0 where no positive is as similar as any negative, 1 where they
@@ -122,7 +122,7 @@ def mean_of(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor,
 def histogram(similarity: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "bins"]:
     """Shares of the masked similarities in equal bins over [−1, 1]."""
     bin_QR = ((similarity + 1) * (BINS / 2)).long().clamp(0, BINS - 1)
-    # Entries off the mask go to a bin of their own that is cut off: no copy of varying size, no wait for a GPU.
+    # Unmasked entries go to an extra bin that is cut off: indexing by the mask would wait for the GPU.
     count = torch.zeros(BINS + 1, dtype=torch.long, device=similarity.device)
     bin_N = torch.where(mask, bin_QR, BINS).flatten()
     count = count.scatter_add(0, bin_N, torch.ones_like(bin_N))[:BINS]

@@ -1,4 +1,4 @@
-"""A picture of what the network finds: test queries and their nearest images."""
+"""Picture of test queries and their nearest images."""
 
 import os
 import warnings
@@ -10,10 +10,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.data.datamodule import EmbeddingDataModule, data_of
 from dml.data.protocol import EvaluationSet
 from dml.models.preprocessing import in_unit_range
-from dml.module import EvaluationModule
 from dml.retrieval.index import Neighbours, nearest
 
 RIGHT, WRONG, QUERY = "#1a9641", "#d7191c", "#404040"
@@ -24,27 +24,27 @@ class RetrievalGrid(pl.Callback):
 
     Args:
         path: the picture's file.
-        queries: rows; spread evenly over the queries, so over the classes.
-        neighbours: nearest images a query.
+        queries: number of rows, spread evenly over the queries and so over the classes.
+        neighbours: nearest images shown for each query.
     """
 
     def __init__(self, path: str, queries: int = 8, neighbours: int = 5) -> None:
         self.path, self.queries, self.neighbours = Path(path), queries, neighbours
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, EvaluationModule)
+        if not trainer.is_global_zero:
+            return
         data = data_of(trainer)
         evaluation = data.evaluation_set("test")
-        z_ND = pl_module.evaluated.ordered(len(evaluation.samples))  # every process brings its part
-        if trainer.is_global_zero:
-            rows = np.linspace(0, len(evaluation.query_index) - 1, self.queries).round().astype(int)
-            found = search(evaluation, z_ND.cpu(), rows, self.neighbours)
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            figure = draw(data, evaluation.query_index[rows], found)
-            with warnings.catch_warnings():
-                # A letter that the font lacks is drawn as a box.
-                warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-                figure.savefig(self.path, dpi=120)
+        rows = np.linspace(0, len(evaluation.query_index) - 1, self.queries).round().astype(int)
+        z_ND = retrieval_metrics_of(trainer).embeddings.cpu()
+        found = search(evaluation, z_ND, rows, self.neighbours)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        figure = draw(data, evaluation.query_index[rows], found)
+        with warnings.catch_warnings():
+            # The font draws a box for a letter that it lacks.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            figure.savefig(self.path, dpi=120)
 
 
 def search(evaluation: EvaluationSet, z_ND: torch.Tensor, rows: np.ndarray, k: int) -> Neighbours:
@@ -58,7 +58,7 @@ def search(evaluation: EvaluationSet, z_ND: torch.Tensor, rows: np.ndarray, k: i
 
 
 def draw(data: EmbeddingDataModule, query_Q: np.ndarray, found: Neighbours) -> Figure:
-    """A row for each query: itself, then what was found."""
+    """One row per query: the query, then its nearest images."""
     images, labels = data.test_dataloader().dataset, data.evaluation_set("test").labels
     columns = found.index_QK.shape[1] + 1
     figure = Figure(figsize=(1.5 * columns, 1.75 * len(query_Q)), layout="constrained")
@@ -84,5 +84,5 @@ def show(axis: Axes, image_CHW: torch.Tensor, title: str, colour: str) -> None:
 
 
 def drawable(name: str) -> str:
-    """A name in letters alone: bytes that are none, as file names may hold, become question marks."""
+    """The name with every byte that is not valid text, as file names may hold, replaced by a question mark."""
     return os.fsencode(name).decode(errors="replace")

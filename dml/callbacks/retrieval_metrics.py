@@ -1,7 +1,8 @@
-"""Recall@K and its kin, logged whenever a network is validated or tested."""
+"""Recall@K and other retrieval metrics, logged at every validation and test."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -9,69 +10,80 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dml.data.datamodule import data_of
-from dml.data.protocol import EvaluationSet
-from dml.distributed import rank, sum_over_processes, world_size
-from dml.module import EvaluationModule
-from dml.retrieval.clustering import nmi
-from dml.retrieval.metrics import RetrievalSums, retrieval_sums
-from dml.retrieval.ranking import rank_positives
-from dml.retrieval.recall import recall_sums
-
-
-def evaluate_embeddings(
-    z_ND: Float[Tensor, "N D"], evaluation: EvaluationSet, ks: Sequence[int], only_recall: bool = False
-) -> dict[str, float]:
-    """The retrieval metrics of an evaluation set's embeddings, (N, D) in its order, the same on every process.
-
-    Each process ranks its share of the queries against the whole gallery; every process must call. Recall@K is the
-    same to the last digit either way: alone it comes from FAISS's lists, with the others from whole rows.
-    """
-    labels_N = torch.from_numpy(evaluation.labels).to(z_ND.device)
-    query_Q = torch.from_numpy(evaluation.query_index).to(z_ND.device)
-    gallery = evaluation.gallery_index
-    gallery_G = query_Q if gallery is None else torch.from_numpy(gallery).to(z_ND.device)
-    self_index = torch.arange(len(query_Q), device=z_ND.device) if gallery is None else None
-    share = slice(rank(), None, world_size())
-    arguments = (
-        z_ND[query_Q[share]],
-        labels_N[query_Q[share]],
-        z_ND[gallery_G],
-        labels_N[gallery_G],
-        None if self_index is None else self_index[share],
-    )
-    sums = recall_sums(*arguments, ks) if only_recall else retrieval_sums(rank_positives(*arguments), ks)
-    return RetrievalSums(sums.names, sum_over_processes(sums.totals)).means()
+from dml.retrieval.clustering import clustering_metrics
+from dml.retrieval.evaluate import evaluate_embeddings
+from dml.retrieval.metrics import METRICS, Metric, QueryMetrics
+from dml.retrieval.store import EmbeddingStore
 
 
 class RetrievalMetrics(pl.Callback):
-    """Logs `val/recall_at_K` while training, and `test/` with MAP@R, R-precision and NMI after it, to every logger.
+    """Logs `val/recall_at_K` in validation, and in the test `test/recall_at_K`, the other metrics, NMI and AMI.
+
+    Other callbacks find the embeddings and each query's values here once the epoch has ended.
 
     Args:
         ks: the K of Recall@K.
-        nmi: whether to cluster the test embeddings as well; takes as long as the rest on large sets.
+        metrics: further metrics of the test by name, see `dml.retrieval.metrics`; None leaves one out.
+        nmi: whether to cluster the test embeddings as well; takes longer than the rest on large sets.
+
+    Attributes:
+        embeddings: (N, D) of the latest evaluation set, in its order, the same on every process.
+        queries: values of its queries.
     """
 
-    def __init__(self, ks: Sequence[int], nmi: bool = True) -> None:
+    embeddings: Float[Tensor, "N D"]
+    queries: QueryMetrics
+
+    def __init__(
+        self, ks: Sequence[int], metrics: Mapping[str, Metric | None] | None = METRICS, nmi: bool = True
+    ) -> None:
         self.ks, self.nmi = ks, nmi
+        self.metrics = {name: metric for name, metric in (metrics or {}).items() if metric is not None}
+        self.store = EmbeddingStore()
         # The figures are the same on every process already; averaging them could change the last digit.
         warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
 
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.store.clear()
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.store.add(batch["index"], outputs)
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._log(trainer, pl_module, "val")
+        self._log(pl_module, "val", self._evaluate(trainer, "val", {}))
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._log(trainer, pl_module, "test")
+        figures = self._evaluate(trainer, "test", self.metrics)
+        if self.nmi:
+            labels_N = torch.from_numpy(data_of(trainer).evaluation_set("test").labels)
+            figures |= clustering_metrics(self.embeddings, labels_N)
+        self._log(pl_module, "test", figures)
 
-    def _log(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
-        assert isinstance(module, EvaluationModule)
+    def _evaluate(self, trainer: pl.Trainer, stage: str, metrics: Mapping[str, Metric]) -> dict[str, float]:
         evaluation = data_of(trainer).evaluation_set(stage)
-        z_ND = module.evaluated.ordered(len(evaluation.samples))
-        metrics = evaluate_embeddings(z_ND, evaluation, self.ks, only_recall=stage == "val")
-        if stage == "test" and self.nmi:
-            metrics["nmi"] = nmi(z_ND.cpu(), torch.from_numpy(evaluation.labels))
-        # Logged on every process: checkpoints and early stopping decide by these figures on each of them.
-        first = f"{stage}/recall_at_{self.ks[0]}"
-        for name, value in metrics.items():
-            key = f"{stage}/{name}"
-            exact = torch.tensor(value, dtype=torch.float64)  # a float would be stored in half its digits
-            module.log(key, exact, prog_bar=key == first, batch_size=1, rank_zero_only=False)
+        self.embeddings = self.store.ordered(len(evaluation.samples))
+        self.queries = evaluate_embeddings(self.embeddings, evaluation, self.ks, metrics)
+        return self.queries.means()
+
+    def _log(self, module: pl.LightningModule, stage: str, figures: Mapping[str, float]) -> None:
+        for name, value in figures.items():
+            # Lightning would store a float with half its digits. It leaves a CPU tensor where it is, so no float64
+            # gets to an MPS device. Every process logs: checkpoints and early stopping decide on each of them.
+            exact = torch.tensor(value, dtype=torch.float64, device="cpu")
+            module.log(f"{stage}/{name}", exact, prog_bar=name == f"recall_at_{self.ks[0]}", batch_size=1)
+
+
+def retrieval_metrics_of(trainer: pl.Trainer) -> RetrievalMetrics:
+    """The trainer's `RetrievalMetrics`, which others read embeddings and values from; `check_config` demands one."""
+    return next(callback for callback in trainer.callbacks if isinstance(callback, RetrievalMetrics))  # type: ignore[attr-defined]

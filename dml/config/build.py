@@ -1,19 +1,22 @@
 """From a configuration to the objects it describes."""
 
+import warnings
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from dml.config.arguments import RENAMED, check_numbers
+from dml.config.check import RENAMED, check
 from dml.data.datamodule import EmbeddingDataModule
-from dml.errors import UserError
+from dml.errors import Note, UserError
 from dml.losses.chunks import check_chunk
 from dml.losses.memory import CrossBatchMemory
+from dml.models.embedder import Embedder
 from dml.module import EmbeddingModule
 from dml.runs.checkpoints import AtomicCheckpointIO
 
@@ -59,6 +62,29 @@ def build(config: DictConfig, **extra: Any) -> Any:
         raise
 
 
+def try_out(config: DictConfig) -> None:
+    """Build what needs no data and throw it away, so that a bad value is refused before the dataset is read.
+
+    Raises:
+        UserError: a value is refused.
+    """
+    loss = build_loss(config.loss, num_classes=2)
+    build_memory(config, embedding_dim=1)
+    make_optimizer, make_scheduler = build(config.optimizer), build(config.scheduler)
+    try:
+        make_scheduler(make_optimizer([torch.zeros(1, requires_grad=True)]))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"optimizer or scheduler: {error}") from error
+    headless = config.model.get("embedding_dim", "a head") is None
+    for part, missing in (("loss", not list(loss.parameters())), ("head", headless)):
+        if missing and config.lr_factors[part] != 1:
+            # No error: a sweep over losses may well give one factor for those that have parameters.
+            message = (
+                f"lr_factors.{part}={config.lr_factors[part]} changes nothing: this {part} has no parameters."
+            )
+            warnings.warn(message, Note, stacklevel=2)
+
+
 def build_data(config: DictConfig) -> EmbeddingDataModule:
     """The data module, its dataset loaded and checked."""
     data: EmbeddingDataModule = build(config.data)
@@ -72,9 +98,8 @@ def build_loss(config: DictConfig, num_classes: int) -> Any:
     A loss with parameters per class has a key `num_classes`; null there means the training classes. `chunk`, which
     every loss has, is set on it afterwards.
     """
-    plain = resolved(config)
-    check_numbers(plain, "loss")
-    keys = without_lambda(plain)
+    check(config, "loss")
+    keys = without_lambda(resolved(config))
     chunk = keys.pop("chunk", "auto")
     check_chunk(chunk)
     if keys.get("num_classes", num_classes) is None:
@@ -97,9 +122,9 @@ def build_memory(config: DictConfig, embedding_dim: int) -> CrossBatchMemory | N
     return build(config.memory)(embedding_dim=embedding_dim)
 
 
-def build_module(config: DictConfig, num_classes: int) -> EmbeddingModule:
-    """Network, loss and what optimises them."""
-    embedder = build(config.model)
+def build_module(config: DictConfig, num_classes: int, embedder: Embedder | None = None) -> EmbeddingModule:
+    """Network, which may be built already, loss and what optimises them."""
+    embedder = embedder or build(config.model)
     return EmbeddingModule(
         embedder=embedder,
         loss=build_loss(config.loss, num_classes),

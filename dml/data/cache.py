@@ -1,150 +1,120 @@
-"""Keeping decoded images, since decoding takes longer than a small network's step."""
+"""A file of decoded images, since decoding takes longer than a small network's step."""
 
+import fcntl
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 
 import numpy as np
 import PIL
-import torch
 import torchvision
+from jaxtyping import Int64, UInt8
+from rich.progress import track
+from torch.utils.data import DataLoader
 
-from dml.data.acquire import only_one_process
 from dml.data.dataset import ImageDataset
-from dml.data.fill import fill, sizes_of
-from dml.data.pixels import Pixels
-from dml.data.room import free_disk, free_memory, readable
 from dml.errors import UserError
 
-SHARE = 0.8  # of the free memory: training needs some, too
 
-
-class PixelCache:
-    """Image files as the transforms that always do the same leave them, decoded once.
-
-    What follows, the random crop, is done each time anew, so a batch is the same with and without the cache.
+class CachedImages:
+    """Images, uint8, grey (H, W) or RGB (H, W, 3), end to end in a file, which the page cache shares between processes.
 
     Args:
-        kind: "ram", each process of a training keeps its own, shared by its workers; "disk", a file for all
-            processes and later runs, made anew when the images, their resizing or the decoder change.
-        folder: of the files, for "disk"; may be deleted at any time between runs.
-
-    Raises:
-        UserError: another kind; on use, images that do not fit or cannot be read.
+        file: the file.
+        shapes: height, width and channels of every image.
     """
 
-    def __init__(self, kind: str | None, folder: Path) -> None:
-        if kind not in (None, "ram", "disk"):
-            raise UserError(f"data.cache={kind} must be ram, disk or null.")
-        self.kind, self.folder = kind, folder.expanduser()
-        self.made: dict[str, Pixels] = {}
+    def __init__(self, file: Path, shapes: Int64[np.ndarray, "N 3"]) -> None:
+        self.file, self.shapes = file, shapes
+        self.sizes = shapes.prod(axis=1)
+        self.starts = self.sizes.cumsum() - self.sizes
 
-    def of(self, dataset: ImageDataset, processes: int = 1, quiet: bool = False) -> ImageDataset:
-        """The dataset, its images kept; as it is where they are in memory anyway.
+    def __len__(self) -> int:
+        return len(self.shapes)
 
-        Args:
-            dataset: images in files.
-            processes: how many on this machine each keep them in memory.
-            quiet: print nothing.
-        """
-        if isinstance(dataset.images, np.ndarray):
-            return dataset
-        key = self.key(dataset)
-        if key not in self.made:
-            make = self._on_disk if self.kind == "disk" else self._in_memory
-            self.made[key] = make(dataset, key, processes, quiet)
-        return dataset.kept(self.made[key])
-
-    def key(self, dataset: ImageDataset) -> str:
-        """Names exactly these files, what is done to them, and by what."""
-        versions = (PIL.__version__, torch.__version__, torchvision.__version__)
-        digest = hashlib.sha256(repr((dataset.still, dataset.channels, versions)).encode())
-        for file, name in zip(dataset.images, dataset.samples.names, strict=True):
-            state = os.stat(file)
-            line = f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n"
-            digest.update(line.encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()[:16]
-
-    def _in_memory(self, dataset: ImageDataset, key: str, processes: int, quiet: bool) -> Pixels:
-        sizes = sizes_of(dataset)
-        need, free = int(sizes.sum()) * processes, free_memory()
-        each = f", in {processes} processes," if processes > 1 else ""
-        _announce(f"data.cache=ram: {len(sizes):,} images{each} take {readable(need)}", free, quiet)
-        if need > SHARE * free:
-            raise UserError(
-                f"data.cache=ram needs {readable(need)}{each} and {readable(free)} of shared memory are free: "
-                "set data.cache=disk, or null."
-            )
-        flat = torch.empty(int(sizes.sum()), dtype=torch.uint8).share_memory_()
-        return Pixels(flat, fill(dataset, sizes, flat.numpy(), quiet))
-
-    def _on_disk(self, dataset: ImageDataset, key: str, processes: int, quiet: bool) -> Pixels:
-        folder = self.folder / key
-        with only_one_process(self.folder, "data.cache_dir"):
-            if (found := _opened(folder)) is not None:
-                if not quiet:
-                    print(f"data.cache=disk: {len(dataset):,} images are in {folder} already.")
-                return found
-            sizes = sizes_of(dataset)
-            need, free = int(sizes.sum()), free_disk(self.folder)
-            _announce(
-                f"data.cache=disk: {len(sizes):,} images take {readable(need)} in {folder}", free, quiet
-            )
-            if need > free:
-                raise UserError(
-                    f"data.cache=disk needs {readable(need)} in {self.folder}, where {readable(free)} are free: "
-                    "set data.cache_dir to a folder on a larger disk, or data.cache=null."
-                )
-            _write(folder, int(need), lambda flat: fill(dataset, sizes, flat, quiet))
-            found = _opened(folder)
-            assert found is not None
-            return found
+    def __getitem__(self, index: int) -> UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]:
+        pixels = np.fromfile(self.file, np.uint8, self.sizes[index], offset=self.starts[index])
+        height, width, channels = self.shapes[index]
+        return pixels.reshape((height, width) if channels == 1 else (height, width, channels))
 
 
-def _write(folder: Path, size: int, fill: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Make a cache's folder, all or nothing."""
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
+def cached(dataset: ImageDataset, folder: Path, workers: int = 0, quiet: bool = False) -> ImageDataset:
+    """The dataset with its images decoded and resized once; as it is where they are in memory anyway.
+
+    A later run finds the file by the names, sizes and times of the images, their `resize`, and the versions of PIL and
+    torchvision. A file that was changed or cut short is made anew. Processes that want the same file wait for the one
+    that makes it. The transforms are done anew each time, so a batch is the same with and without the cache.
+
+    Args:
+        dataset: images in files.
+        folder: of the cache's files; may be deleted between runs.
+        workers: processes that decode.
+        quiet: print nothing.
+
+    Raises:
+        UserError: the folder cannot be written or its disk is full; an image cannot be read.
+    """
+    if isinstance(dataset.images, np.ndarray):
+        return dataset
+    file = folder / f"{_key(dataset)}.images"
     try:
-        part.mkdir(parents=True)
-        reserve(part / "pixels", size)
-        flat = np.memmap(part / "pixels", np.uint8, "r+")
-        shapes = fill(flat)
-        flat.flush()
-        index = {"modified": (part / "pixels").stat().st_mtime_ns, "shapes": shapes.tolist()}
-        (part / "index.json").write_text(json.dumps(index))
-        part.replace(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with file.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            shapes = _shapes(file)
+            if shapes is None:
+                shapes = _make(file, dataset, workers, quiet)
     except OSError as error:
-        raise UserError(f"Cannot write the cache {folder}: {error.strerror}; set data.cache_dir.") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        raise UserError(
+            f"Cannot write the cache {file}: {error.strerror}; set data.cache_dir to another folder, "
+            "or data.cache=false."
+        ) from error
+    if not quiet:
+        print(f"data.cache: {len(shapes):,} images in {file} ({file.stat().st_size / 1e9:.1f} GB).")
+    with_cache = copy(dataset)
+    with_cache.images, with_cache.resize = CachedImages(file, shapes), None
+    return with_cache
 
 
-def reserve(file: Path, size: int) -> None:
-    """A file of so many bytes; a disk that turns out full says so here, not by ending the process later."""
-    with file.open("wb") as opened:
-        opened.truncate(size)
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(opened.fileno(), 0, size)
+def _key(dataset: ImageDataset) -> str:
+    """Names exactly these files, what is done to them, and by what."""
+    done = (dataset.resize, dataset.channels, PIL.__version__, torchvision.__version__)
+    digest = hashlib.sha256(repr(done).encode())
+    for image, name in zip(dataset.images, dataset.samples.names, strict=True):
+        state = os.stat(image)
+        line = f"{name}\0{state.st_size}\0{state.st_mtime_ns}\n"
+        digest.update(line.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
 
 
-def _opened(folder: Path) -> Pixels | None:
-    """The cache in a folder, unless there is none, or it is not as it was written."""
+def _make(file: Path, dataset: ImageDataset, workers: int, quiet: bool) -> Int64[np.ndarray, "N 3"]:
+    """Write the images and then the index, each whole or not at all; returns their shapes."""
+    images = DataLoader(dataset.untransformed(), batch_size=None, num_workers=workers)
+    shapes, part = [], file.with_suffix(".part")
     try:
-        index = json.loads((folder / "index.json").read_text())
+        with part.open("wb") as stream:
+            for item in track(images, "Decoding images", total=len(dataset), disable=quiet):
+                pixels = item["image"].permute(1, 2, 0).contiguous().numpy()
+                stream.write(pixels.data)
+                shapes.append(pixels.shape)
+        part.replace(file)
+        index = {"modified": file.stat().st_mtime_ns, "shapes": shapes}
+        part.write_text(json.dumps(index))
+        part.replace(file.with_suffix(".json"))
+    finally:
+        part.unlink(missing_ok=True)
+    return np.array(shapes, dtype=np.int64)
+
+
+def _shapes(file: Path) -> Int64[np.ndarray, "N 3"] | None:
+    """Shapes of the images in the file; None if there is no such file, or it is not as it was written."""
+    try:
+        index = json.loads(file.with_suffix(".json").read_text())
         shapes = np.array(index["shapes"], dtype=np.int64)
-        state = (folder / "pixels").stat()
-        if (state.st_size, state.st_mtime_ns) != (shapes.prod(axis=1).sum(), index["modified"]):
-            return None
-        return Pixels(folder / "pixels", shapes)
+        state = file.stat()
+        intact = (state.st_size, state.st_mtime_ns) == (shapes.prod(axis=1).sum(), index["modified"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _announce(sentence: str, free: int, quiet: bool) -> None:
-    if not quiet:
-        print(f"{sentence}; {readable(free)} are free.")
+    return shapes if intact else None

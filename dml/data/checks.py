@@ -1,31 +1,133 @@
-"""What can be wrong with a dataset, found before training."""
+"""Checks of a dataset before training: the split, its files, and copies of the same image."""
 
+import hashlib
 import os
+import unicodedata
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from dml.data.read_image import check_shape
-from dml.data.split import Samples, Split
-from dml.errors import UserError
+from dml.data.split import Entry, Samples, Split
+from dml.errors import Note, UserError, quote
+
+T = TypeVar("T")
+TAIL_BYTES = 1024
+ROLES = {"train": "training", "query": "test", "gallery": "gallery"}
+FILES_AT_ONCE = 64
+
+
+def check_dataset(split: Split) -> None:
+    """Everything that is checked before training: the split, every file's header, copies.
+
+    Raises:
+        UserError: from `check_split` or `check_files`.
+    """
+    check_split(split)
+    check_files(split.train, split.query, split.gallery)
+    warn_of_copies(split)
 
 
 def check_split(split: Split) -> None:
-    """Raise UserError unless both sides have images and no class is on both."""
-    roles = {"training": split.train, "test": split.query, "gallery": split.gallery}
-    for role, samples in roles.items():
-        if samples is not None and len(samples) == 0:
-            raise UserError(f"The dataset has no {role} images: check dataset.root.")
-    test = [samples.labels for samples in (split.query, split.gallery) if samples is not None]
-    shared = np.intersect1d(split.train.labels, np.concatenate(test))
-    if len(shared):
-        names = ", ".join(str(split.classes[c]) for c in shared[:3])
-        more = f" and {len(shared) - 3} more" if len(shared) > 3 else ""
+    """Refuse a split that would give wrong figures.
+
+    Raises:
+        UserError: a side without images; a class on both sides; two classes whose names look the same; a name or
+            a file listed twice; no query with another image of its class to find.
+    """
+    for role, samples in split.roles().items():
+        if len(samples) == 0:
+            raise UserError(f"The dataset has no {ROLES[role]} images: check dataset.root.")
+    train, *test = (samples.labels for samples in split.roles().values())
+    if len(shared := np.intersect1d(train, np.concatenate(test))):
+        both = [str(split.classes[label]) for label in shared]
         raise UserError(
-            f"Training and test must not share a class, but both have images of {names}{more}: "
-            "mend the dataset's split."
+            f"The dataset has class {quote(both)} in training and in test: retrieval is judged on classes never "
+            "trained on, so put all images of a class on one side."
+        )
+    _check_class_names(split)
+    _check_listed_once(split)
+    _check_something_to_find(split)
+
+
+def _check_class_names(split: Split) -> None:
+    """Refuse class names that a person cannot tell apart; warn of those that differ in case only."""
+    names = [str(name) for name in split.classes]
+    for group in _grouped(names, map(_visible, names)):
+        raise UserError(
+            f"The classes {group[0]!a} and {group[1]!a} look the same (white space, invisible characters or "
+            "the Unicode form differ), so one class may be on both sides: give them one name."
+        )
+    if groups := _grouped(names, map(str.casefold, names)):
+        more = f" (and {len(groups) - 1:,} more such pairs)" if len(groups) > 1 else ""
+        warnings.warn(
+            f"The classes '{groups[0][0]}' and '{groups[0][1]}'{more} differ only in upper and lower case: if they are "
+            "one class, give them one name.",
+            Note,
+            stacklevel=3,
+        )
+
+
+def _visible(name: str) -> str:
+    """What a person sees of a name: composed letters, single spaces inside and none around, no format characters."""
+    printed = "".join(c for c in unicodedata.normalize("NFC", name) if unicodedata.category(c) != "Cf")
+    return " ".join(printed.split())
+
+
+def _check_listed_once(split: Split) -> None:
+    """Refuse an image that is listed twice, under the same name or as the same file."""
+    images = list(split.entries())
+    for first, second, *_ in _grouped(images, [image.name for image in images]):
+        raise UserError(
+            f"The image '{first.name}' is listed twice, in {ROLES[first.role]} and in {ROLES[second.role]}: "
+            "list every image once."
+        )
+    # `realpath` looks at every folder of a path; of a file that is no link, only its own folder's can differ.
+    real_folder = cache(os.path.realpath)
+
+    def real(image: Entry) -> str:
+        file = os.fspath(image.image)
+        folder, name = os.path.split(file)
+        return os.path.realpath(file) if os.path.islink(file) else f"{real_folder(folder)}/{name}"
+
+    files = _on_disk(images)
+    for first, second, *_ in _grouped(files, map(real, files)):
+        raise UserError(
+            f"'{first.name}' ({ROLES[first.role]}) and '{second.name}' ({ROLES[second.role]}) are the same file, "
+            f"{real(second)}: list every image once."
+        )
+
+
+def _check_something_to_find(split: Split) -> None:
+    """Warn of test classes without a second image, and of a single class; refuse a test set without any pair."""
+    tested = np.unique(split.query.labels)
+    searched = split.query.labels if split.gallery is None else split.gallery.labels
+    found_per_class = np.bincount(searched, minlength=len(split.classes)) - (split.gallery is None)
+    alone = [str(split.classes[label]) for label in tested if found_per_class[label] < 1]
+    if len(alone) == len(tested):
+        raise UserError(
+            f"The dataset has no test class with a second image to find, beginning with {quote(alone)}."
+        )
+    if len(np.unique(searched)) == 1:
+        warnings.warn(
+            f"The dataset has one class to search, '{split.classes[searched[0]]}': whatever is found is right, so the "
+            "figures say nothing.",
+            Note,
+            stacklevel=3,
+        )
+    if alone:
+        warnings.warn(
+            f"The dataset has test classes without a second image to find: {quote(alone)}; "
+            "their images are searched but not counted as queries.",
+            Note,
+            stacklevel=3,
         )
 
 
@@ -34,24 +136,80 @@ def check_files(*roles: Samples | None) -> None:
 
     Reads headers only, about 0.1 ms a file; a file cut short further on is found when it is decoded.
     """
-    files = _files(*roles)
-    # Threads, for the sake of network disks; more of them than cores, since they mostly wait.
-    with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
-        broken = [problem for problem in pool.map(_problem, files) if problem]
-    if broken:
+    if broken := [problem for problem in _of_each(_problem, _files(*roles)) if problem]:
         more = f" (and {len(broken) - 1} more such files)" if len(broken) > 1 else ""
         raise UserError(f"{broken[0]}{more}: unpack or download it again, or leave it out.")
 
 
-def check_present(split: Split, root: Path) -> None:
-    """Raise UserError unless every image file listed is there and not empty, about 0.01 ms a file."""
-    files = _files(split.train, split.query, split.gallery)
-    absent = [file for file in files if not file.is_file() or not file.stat().st_size]
-    if absent:
-        raise UserError(
-            f"{len(absent):,} of the {len(files):,} images listed in {root} are missing or empty, beginning "
-            f"with {absent[0]}: this copy is not whole, move it away and prepare it anew."
-        )
+def warn_of_copies(split: Split) -> None:
+    """One note if images have the same bytes: within the test set, a copy is a hit without any learning."""
+    groups = copies(split)
+    if not groups:
+        return
+    tests = [group for group in groups if _is_sure_hit(group, split.gallery is not None)]
+    across = [group for group in groups if len({image.role == "train" for image in group}) > 1]
+    example = (tests or across or groups)[0]
+    count = sum(len(group) for group in groups)
+    warnings.warn(
+        f"{count:,} images are byte for byte the same as another, such as '{example[0].name}' and "
+        f"'{example[1].name}'; in {len(tests):,} such groups a query finds its own copy, and {len(across):,} are in "
+        "both training and test: leave the copies out, or report them with the figures.",
+        Note,
+        stacklevel=2,
+    )
+
+
+def _is_sure_hit(group: list[Entry], has_gallery: bool) -> bool:
+    """Whether a query and an image of its class that it searches are both in a group of copies."""
+    queries = [image.label for image in group if image.role == "query"]
+    gallery = {image.label for image in group if image.role == "gallery"}
+    return not gallery.isdisjoint(queries) if has_gallery else len(set(queries)) < len(queries)
+
+
+def copies(split: Split) -> list[list[Entry]]:
+    """Groups of images with the same bytes.
+
+    Only files of equal size are opened, for their last bytes; only files that agree in these as well are read whole.
+    """
+    images = list(split.entries())
+    arrays = [image for image in images if isinstance(image.image, np.ndarray)]
+    groups = _grouped(arrays, [hashlib.sha256(array.image.tobytes()).digest() for array in arrays])
+    same = _on_disk(images)
+    for key in (os.path.getsize, _tail, _digest):
+        same_groups = _grouped(same, _of_each(key, [file.image for file in same]))
+        same = [file for group in same_groups for file in group]
+    return groups + same_groups
+
+
+def _digest(file: Path) -> bytes:
+    return hashlib.sha256(Path(file).read_bytes()).digest()
+
+
+def _tail(file: Path) -> bytes:
+    """The last bytes of a file, in which compressed images of one size differ as surely as anywhere."""
+    with open(file, "rb") as opened:
+        opened.seek(max(0, os.fstat(opened.fileno()).st_size - TAIL_BYTES))
+        return opened.read()
+
+
+def _grouped(items: Sequence[T], keys: Iterable[Hashable]) -> list[list[T]]:
+    """The items that share a key with another item."""
+    groups: dict[Hashable, list[T]] = defaultdict(list)
+    for item, key in zip(items, keys, strict=True):
+        groups[key].append(item)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _of_each(function: Callable[[Path], T], files: Sequence[Path]) -> list[T]:
+    """The function of every file; on more threads than cores, since on a network disk most of them wait."""
+    parts = [files[start : start + FILES_AT_ONCE] for start in range(0, len(files), FILES_AT_ONCE)]
+    with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
+        done = pool.map(lambda part: [function(file) for file in part], parts)
+        return [result for part in done for result in part]
+
+
+def _on_disk(images: Iterable[Entry]) -> list[Entry]:
+    return [image for image in images if not isinstance(image.image, np.ndarray)]
 
 
 def _files(*roles: Samples | None) -> list[Path]:

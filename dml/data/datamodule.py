@@ -1,5 +1,6 @@
 """A dataset as Lightning trains and evaluates on it."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,8 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader
 
-from dml.data.cache import PixelCache
-from dml.data.checks import check_files, check_split
-from dml.data.cores import cores
+from dml.data.cache import cached
+from dml.data.checks import check_dataset
 from dml.data.dataset import ImageDataset, Transform, collate
 from dml.data.loader import TrainLoader, whole_batches
 from dml.data.protocol import EvaluationSet, relabel, split_by_protocol
@@ -35,8 +35,9 @@ class EmbeddingDataModule(pl.LightningDataModule):
     Args:
         split: the dataset, or what loads it when it is first needed.
         sampler: `PKBatchSampler` but for its labels, seed and processes; None where nothing is trained.
-        train_transform: augmentation of one image, see `ImageDataset`.
-        eval_transform: what an image passes through in validation and test.
+        resize: what is done first to every image, always the same, see `ImageDataset`.
+        train_transform: augmentation of one resized image.
+        eval_transform: what a resized image passes through in validation and test.
         extra_classes: from the training images, labels 0 … C−1, to more of more classes, `rotation_classes`.
         channels: 1 (grey) or 3 (RGB).
         protocol: "paper" or "holdout", see `split_by_protocol`.
@@ -45,8 +46,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
         num_workers: processes that load images; None takes none for images in memory, else one a core,
             at most 8.
         pin_memory: page-locked batches, for faster copies to a GPU; nothing where there is none.
-        cache: keep decoded images in "ram" or on "disk", see `PixelCache`; None decodes them each time.
-        cache_dir: folder for cache="disk".
+        cache: keep decoded and resized images in a file, see `cached`; False decodes them each time.
+        cache_dir: folder of the cache's files.
 
     Raises:
         UserError: in `setup`, whatever is wrong with the dataset, as far as reading headers tells.
@@ -57,6 +58,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         split: Split | Callable[[], Split],
         sampler: Callable[..., PKBatchSampler] | None = None,
         *,
+        resize: Transform | None = None,
         train_transform: Transform | None = None,
         eval_transform: Transform | None = None,
         extra_classes: Callable[[Samples], Samples] | None = None,
@@ -66,18 +68,23 @@ class EmbeddingDataModule(pl.LightningDataModule):
         eval_batch_size: int = 256,
         num_workers: int | None = None,
         pin_memory: bool = True,
-        cache: str | None = None,
+        cache: bool | str = False,
         cache_dir: str | Path = "~/.cache/dml",
     ) -> None:
         super().__init__()
+        if not isinstance(cache, bool):
+            raise UserError(
+                f"data.cache={cache} must be true or false: write data.cache=true to keep decoded images in a file in "
+                "data.cache_dir, which takes the place of ram and disk."
+            )
         if protocol not in ("paper", "holdout"):
             raise UserError(f"protocol={protocol} must be paper or holdout.")
         self.split, self.sampler, self.seed = split, sampler, seed
-        self.train_transform, self.eval_transform, self.channels = train_transform, eval_transform, channels
-        self.extra_classes = extra_classes
+        self.resize, self.train_transform, self.eval_transform = resize, train_transform, eval_transform
+        self.channels, self.extra_classes = channels, extra_classes
         self.protocol, self.eval_batch_size = protocol, eval_batch_size
         self.num_workers, self.pin_memory = num_workers, pin_memory
-        self.cache = PixelCache(cache, Path(cache_dir))
+        self.cache, self.cache_dir = cache, Path(cache_dir).expanduser()
         self._train: Samples | None = None
 
     def setup(self, stage: str | None = None) -> None:
@@ -86,9 +93,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
             return
         with permitted():
             split = self.split if isinstance(self.split, Split) else self.split()
-        check_split(split)
+        check_dataset(split)
         self.loaded_split = split
-        check_files(split.train, split.query, split.gallery)
         learning, self._evaluation = split_by_protocol(split, self.protocol)
         self.classes: Sequence[str] = split.classes
         train, kept = relabel(learning)
@@ -116,10 +122,10 @@ class EmbeddingDataModule(pl.LightningDataModule):
         """This process's shares of the P×K batches."""
         samples = self.train_set
         rank, world_size = self._process()
-        assert self.sampler is not None  # what trains has one
+        assert self.sampler is not None  # evaluation alone goes without
         sampler = self.sampler(samples.labels, seed=self.seed, rank=rank, world_size=world_size)
-        dataset = ImageDataset(samples, self.train_transform, self.channels)
-        return TrainLoader(self._kept(dataset), sampler, **self._options(samples))
+        dataset = self._dataset(samples, self.train_transform)
+        return TrainLoader(dataset, sampler, **self._options(samples))
 
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """This process's part of the validation images."""
@@ -131,25 +137,27 @@ class EmbeddingDataModule(pl.LightningDataModule):
 
     def _evaluation_loader(self, stage: str) -> DataLoader[dict[str, Any]]:
         samples = self.evaluation_set(stage).samples
-        dataset = ImageDataset(samples, self.eval_transform, self.channels)
+        dataset = self._dataset(samples, self.eval_transform)
         batches = whole_batches(len(samples), self.eval_batch_size, *self._process())
-        return DataLoader(self._kept(dataset), batch_sampler=batches, **self._options(samples))
+        return DataLoader(dataset, batch_sampler=batches, **self._options(samples))
 
-    def _kept(self, dataset: ImageDataset) -> ImageDataset:
-        """The dataset with its images in the cache, if there is one."""
-        if self.cache.kind is None:
+    def _dataset(self, samples: Samples, transform: Transform | None) -> ImageDataset:
+        dataset = ImageDataset(samples, transform, self.channels, self.resize)
+        if not self.cache:
             return dataset
-        devices = self.trainer.num_devices if self.trainer else 1
-        return self.cache.of(dataset, devices, quiet=self._process()[0] > 0)
+        return cached(dataset, self.cache_dir, self._workers(samples), quiet=self._process()[0] > 0)
 
     def _process(self) -> tuple[int, int]:
         """Rank of this process and number of processes."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
+    def _workers(self, samples: Samples) -> int:
+        if self.num_workers is not None:
+            return self.num_workers
+        return 0 if isinstance(samples.images, np.ndarray) else min(MAX_WORKERS, cores())
+
     def _options(self, samples: Samples) -> dict[str, Any]:
-        workers = self.num_workers
-        if workers is None:
-            workers = 0 if isinstance(samples.images, np.ndarray) else min(MAX_WORKERS, cores())
+        workers = self._workers(samples)
         return {
             "num_workers": workers,
             "persistent_workers": workers > 0,
@@ -158,6 +166,13 @@ class EmbeddingDataModule(pl.LightningDataModule):
             # Torch draws a seed for its workers; from the global random numbers it would change what dropout draws.
             "generator": torch.Generator(),
         }
+
+
+def cores() -> int:
+    """Cores that this process may use; all of the machine's where the system cannot tell, as on macOS."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def data_of(trainer: pl.Trainer) -> EmbeddingDataModule:

@@ -1,120 +1,212 @@
-"""Downloads that resume, are checked, and appear under their name only when whole."""
+"""A dataset's archives: fetched, held against their md5, and unpacked whole or not at all."""
 
+import errno
+import fcntl
 import hashlib
-import http.client
-import ssl
-import urllib.error
-import urllib.request
+import lzma
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 import rich.progress
 
-from dml.data.archive import extract
 from dml.errors import UserError
 
-__all__ = ["extract", "fetch", "md5_of"]
-
-BLOCK = 1 << 20
 TIMEOUT_SECONDS = 30
-NETWORK = (
-    urllib.error.URLError,
-    http.client.HTTPException,
-    ssl.SSLError,
-    TimeoutError,
-    ConnectionError,
-)
+DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
+JUNK = "__MACOSX"
 
 
-def fetch(url: str, file: Path, md5: str | None) -> Path:
-    """Download `url` to `file`, with progress; a file that is there already is checked and adopted.
+class Source(NamedTuple):
+    """A file that a dataset is made from; `dml.prepare` reads a dataset's module for `SOURCES`.
 
-    What has come is kept in `<file>.part`; a later call resumes from there if the server allows (HTTP Range).
+    Attributes:
+        file: its name in the dataset's root.
+        makes: the folder it unpacks to; its own name where there is nothing to unpack.
+        md5: hexadecimal digest, None where none is published.
+        url: where to fetch it; None where only a person can.
+    """
+
+    file: str
+    makes: str
+    md5: str | None
+    url: str | None = None
+
+
+def folder_of(root: Path, dataset: str, sources: Sequence[Source], elsewhere: str, download: bool) -> Path:
+    """The folder that the last source unpacks to, brought first if it is not there and `download` is set.
+
+    Raises:
+        UserError: it is not in `root`, tells what to do; from `acquire`.
+    """
+    top = root / sources[-1].makes
+    if download and not top.is_dir():
+        acquire(root, sources, elsewhere)
+    if not top.is_dir():
+        _check_root(root, sources)
+        raise UserError(
+            f"dataset.root={root} does not hold {top.name}/: name the folder that does, set dataset.download=true, or "
+            f"fetch it with 'python -m dml.prepare {dataset} --root {root}'."
+        )
+    return top
+
+
+def _check_root(root: Path, sources: Sequence[Source]) -> None:
+    """Refuse an archive's own top folder."""
+    for source in sources:
+        if root.name == source.makes and root.is_dir() and any(child.is_dir() for child in root.iterdir()):
+            raise UserError(
+                f"dataset.root={root} looks like what {source.file} unpacks to: name its parent, {root.parent}."
+            )
+
+
+def acquire(root: Path, sources: Sequence[Source], elsewhere: str) -> None:
+    """Fetch and unpack the sources that `root` does not hold unpacked; an archive that lies there is used.
 
     Args:
-        url: http, https or ftp address.
-        file: where the whole file goes; its folder is made.
-        md5: hexadecimal digest the file must have; None takes what comes.
+        root: the dataset's root; made where it is not.
+        sources: in the order to bring them.
+        elsewhere: what a person can do when a source is not to be had, to end a sentence with.
 
-    Returns:
-        `file`.
+    Raises:
+        UserError: from `fetch` (with `elsewhere` added) or `extract`; `root` is itself what a source unpacks to.
+    """
+    _check_root(root, sources)
+    with only_one_process(root):
+        for source in sources:
+            if (root / source.makes).exists():
+                continue
+            try:
+                fetch(source, root)
+            except UserError as error:
+                raise UserError(f"{str(error).rstrip('.')}; {elsewhere}") from None
+            if source.file != source.makes:
+                extract(root / source.file, root)
+
+
+def fetch(source: Source, root: Path) -> None:
+    """Download a source to its place in `root`; one that is there already is checked and left as it is.
 
     Raises:
         UserError: no network, a dead address, a broken connection, a full disk, or another md5.
     """
+    file = root / source.file
     if file.is_file():
-        _check(file, md5, "delete or rename it, then run again")
-        return file
-    part = file.with_name(f"{file.name}.part")
+        check_md5(file, source.md5, "delete or rename it, then run again")
+        return
+    if source.url is None:
+        raise UserError(f"{source.file} is not in {root} and cannot be fetched from anywhere")
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("WARNING")
+    downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT_SECONDS)
+    md5 = source.md5 and f"md5:{source.md5}"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        if not (md5 and part.is_file() and md5_of(part) == md5):
-            _download(url, part)
-    except urllib.error.HTTPError as error:
-        raise UserError(
-            f"{url} answers {error.code} {error.reason}: the file is not to be had there."
-        ) from None
-    except NETWORK as error:
-        reason = getattr(error, "reason", None) or error
-        raise UserError(
-            f"Cannot fetch {url} ({reason}): check the network, then run again to resume."
-        ) from None
+        pooch.retrieve(source.url, md5, file.name, file.parent, downloader=downloader)
+    except requests.HTTPError as error:
+        raise UserError(f"{source.url} is not to be had ({error}).") from None
+    except requests.RequestException as error:
+        raise UserError(f"Cannot fetch {source.url} ({error}): check the network, then run again.") from None
     except OSError as error:
-        raise UserError(f"Cannot write {part}: {error.strerror or error}.") from None
-    try:
-        _check(part, md5, "it was deleted; run again, or get the file elsewhere")
-    except UserError:
-        part.unlink()
-        raise
-    return part.replace(file)
+        raise UserError(f"Cannot write {file}: {error.strerror or error}.") from None
+    except ValueError:
+        raise UserError(
+            f"{source.url} is not the file expected (its md5 is not {source.md5}) and was deleted: run again, or get "
+            "it elsewhere."
+        ) from None
 
 
-def md5_of(file: Path) -> str:
-    """Hexadecimal md5 of a file's content."""
+def check_md5(file: Path, md5: str | None, remedy: str) -> None:
+    """Raise UserError if a digest is known and the file has another."""
     digest = hashlib.md5(usedforsecurity=False)
     with file.open("rb") as opened:
-        while block := opened.read(BLOCK):
+        while md5 and (block := opened.read(1 << 20)):
             digest.update(block)
-    return digest.hexdigest()
+    if md5 and digest.hexdigest() != md5:
+        raise UserError(f"{file} is not the file expected (md5 {digest.hexdigest()}, not {md5}): {remedy}.")
 
 
-def _check(file: Path, md5: str | None, remedy: str) -> None:
-    if md5 is not None and (found := md5_of(file)) != md5:
-        raise UserError(f"{file} is not the file expected (md5 {found}, not {md5}): {remedy}.")
+def extract(archive: Path, folder: Path) -> None:
+    """Unpack a zip or a (compressed) tar, so that its top entries come to lie in `folder`, all or none.
 
+    Unpacks into a hidden folder inside `folder` and moves the top entries into place at the end: an
+    interrupted run leaves nothing that passes for whole. Nothing is written outside.
 
-def _request(url: str, start: int) -> urllib.request.Request:
-    headers = {"User-Agent": "dml"} | ({"Range": f"bytes={start}-"} if start else {})
-    return urllib.request.Request(url, headers=headers)
-
-
-def _download(url: str, part: Path) -> None:
-    """Write what is at `url` to `part`, going on from the bytes that are there."""
-    start = part.stat().st_size if part.is_file() else 0
+    Raises:
+        UserError: not a whole archive; an entry that leads out of the folder, or a device; a link in a zip; a
+            password; a full disk; a top folder that is there already.
+    """
+    staging = folder / f".unpacking-{archive.name}"
+    shutil.rmtree(staging, ignore_errors=True)
     try:
-        response = urllib.request.urlopen(_request(url, start), timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE or not start:
-            raise
-        part.unlink()
-        return _download(url, part)
-    with response, rich.progress.Progress(*COLUMNS) as progress:
-        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-            start = 0
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
-        bar = progress.add_task(part.stem, total=total, completed=start)
-        with part.open("ab" if start else "wb") as sink:
-            while block := response.read(BLOCK):
-                sink.write(block)
-                progress.advance(bar, len(block))
-    if total is not None and part.stat().st_size < total:
-        raise ConnectionError(f"the connection broke after {part.stat().st_size:,} of {total:,} bytes")
+        staging.mkdir(parents=True)
+        with rich.progress.open(archive, "rb", description=f"Unpacking {archive.name}") as file:
+            _unpack(archive, file, staging)
+        _place(staging, folder, archive)
+    except tarfile.FilterError as error:
+        raise UserError(f"{archive} was not unpacked, for it is not safe: {error}.") from None
+    except DAMAGED as error:
+        raise UserError(f"{archive} is damaged or not whole ({error}): delete it and get it again.") from None
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise UserError(
+            f"Cannot unpack {archive} into {folder}: {'the disk is full' if full else error.strerror or error}; "
+            "nothing was left there, so mend that and run it again."
+        ) from None
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
-COLUMNS = (
-    rich.progress.TextColumn("{task.description}"),
-    rich.progress.BarColumn(),
-    rich.progress.DownloadColumn(),
-    rich.progress.TransferSpeedColumn(),
-    rich.progress.TimeRemainingColumn(),
-)
+def _unpack(archive: Path, file: BinaryIO, staging: Path) -> None:
+    # A tar first: one that ends with a zip passes for a zip.
+    if tarfile.is_tarfile(archive):
+        with tarfile.open(fileobj=file) as tar:
+            tar.extractall(staging, filter="data")
+    elif zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(file) as opened:
+            for info in opened.infolist():
+                if info.flag_bits & 1:
+                    raise UserError(f"{archive} is locked with a password: get the version without one.")
+                if stat.S_ISLNK(info.external_attr >> 16):
+                    raise UserError(f"{archive} holds {info.filename!r}, a link: not unpacked.")
+            opened.extractall(staging)
+    else:
+        raise UserError(
+            f"{archive} is not a whole zip or tar archive: delete it and get it again "
+            "(a download cut short, or a web page saved in its place, looks like this)."
+        )
+
+
+def _place(staging: Path, folder: Path, archive: Path) -> None:
+    """Move the unpacked top entries into the folder; a stray file is replaced, a folder never."""
+    entries = [entry for entry in sorted(staging.iterdir()) if entry.name != JUNK]
+    for entry in entries:
+        if (folder / entry.name).is_dir():
+            raise UserError(
+                f"{archive} would unpack over {folder / entry.name}, which exists: leave the archive out if that "
+                "came from it, or move that away first."
+            )
+    for entry in entries:
+        entry.replace(folder / entry.name)
+
+
+@contextmanager
+def only_one_process(root: Path, key: str = "dataset.root") -> Iterator[None]:
+    """Let the processes of one training wait for one another: the first makes, the others find."""
+    if root.is_file():
+        raise UserError(f"{key}={root} is a file: name a folder.")
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = (root / ".preparing").open("w")
+    except OSError as error:
+        raise UserError(f"Cannot write to {key}={root}: {error.strerror}.") from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -8,6 +8,7 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from dml.data.sampler import PKBatchSampler
+from dml.errors import UserError
 
 
 class SampleKey(NamedTuple):
@@ -69,9 +70,14 @@ class TrainLoader(DataLoader[Any]):
     # A generator, so that workers start at the first batch: Lightning asks for more iterators than it uses.
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self.batches.start = self.handed_out
-        for batch in super().__iter__():
-            self.handed_out += 1
-            yield batch
+        try:
+            for batch in super().__iter__():
+                self.handed_out += 1
+                yield batch
+        except UserError as error:
+            # Without references to torch's iterator its workers end now; the garbage collector takes 5 s for each.
+            self._iterator = None
+            raise error.with_traceback(None) from None
 
     def state_dict(self) -> dict[str, int]:
         """Number of batches handed out so far."""

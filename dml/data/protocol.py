@@ -1,4 +1,4 @@
-"""Which images learn, validate and test."""
+"""Which images train, validate and test."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ HOLDOUT_SEED = 0
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Images to judge a model by.
+    """Images to evaluate a model on.
 
     Attributes:
         samples: N images: the queries, then the gallery where that is a set of its own. Labels are positions
@@ -88,7 +88,7 @@ def hold_out(split: Split) -> Split:
 
 
 def split_by_protocol(split: Split, protocol: str) -> tuple[Samples, dict[str, EvaluationSet]]:
-    """The images to learn from, and the sets of the stages "val" and "test".
+    """The training images, and the evaluation sets of the stages "val" and "test".
 
     Args:
         split: the dataset.
@@ -98,11 +98,11 @@ def split_by_protocol(split: Split, protocol: str) -> tuple[Samples, dict[str, E
     test = EvaluationSet.of(split.query, split.gallery)
     if protocol == "paper":
         return split.train, {"val": test, "test": test}
-    learning = hold_out(split)
-    return learning.train, {"val": EvaluationSet.of(learning.query), "test": test}
+    held = hold_out(split)
+    return held.train, {"val": EvaluationSet.of(held.query), "test": test}
 
 
 def relabel(samples: Samples) -> tuple[Samples, np.ndarray]:
-    """The images with labels 0 … C−1 over their own classes, and (C,) what these were."""
+    """The images with labels 0 … C−1 over their own classes, and (C,) the former labels."""
     kept, labels = np.unique(samples.labels, return_inverse=True)
     return Samples(samples.images, labels.astype(np.int64), samples.names), kept

@@ -3,25 +3,19 @@
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import UInt8
 from PIL import Image, ImageOps
-from torchvision.io import decode_jpeg
 
 from dml.errors import UserError
 
 MODES = {1: "L", 3: "RGB"}
 WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
 ORIENTATION = 0x0112
-JPEG = b"\xff\xd8"
-# Words in a JPEG that may come before an orientation: in EXIF, and in XMP.
-MAY_BE_TURNED = (b"Exif", b"Orientation")
 # Longer side over shorter: a resize of the shorter side would make a monster of anything thinner.
 THINNEST = 256
 WIDE = 65_535
 
 
-def read_image(file: Path, channels: int) -> UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"]:
+def read_image(file: Path, channels: int) -> Image.Image:
     """The decoded image of a file, in RGB (3 channels) or grey (1).
 
     As a person sees it: turned upright by its EXIF orientation (the readers of the papers left such images
@@ -33,12 +27,10 @@ def read_image(file: Path, channels: int) -> UInt8[np.ndarray, "H W 3"] | UInt8[
             shades of grey; names it.
     """
     try:
-        if (plain := plain_jpeg(file, channels)) is not None:
-            return plain
         with Image.open(file) as image:
             check_shape(*image.size)
             image.load()
-            return np.array(_in_mode(_upright(image), MODES[channels]))
+            return _in_mode(_upright(image), MODES[channels])
     # Decoders raise whatever they please: OSError, SyntaxError, ValueError, struct.error …
     except Exception as error:
         reason = " ".join(str(error).split())
@@ -51,28 +43,6 @@ def check_shape(width: int, height: int) -> None:
     """Raise ValueError if an image is too thin to be resized by its shorter side."""
     if max(width, height) > THINNEST * min(width, height):
         raise ValueError(f"{width}×{height} pixels, thinner than 1:{THINNEST}")
-
-
-def plain_jpeg(file: Path, channels: int) -> UInt8[np.ndarray, "H W 3"] | UInt8[np.ndarray, "H W"] | None:
-    """The pixels of a JPEG that lies upright and has these channels; None for any other file, also a broken one.
-
-    Nearly all images of the benchmarks are such. The same pixels as PIL's, in two thirds of the time.
-    """
-    with file.open("rb") as opened:
-        data = bytearray(opened.read(2))
-        if data != JPEG:
-            return None
-        data += opened.read()
-    if any(word in data for word in MAY_BE_TURNED):
-        return None
-    try:
-        image = decode_jpeg(torch.frombuffer(data, dtype=torch.uint8))
-    except RuntimeError:
-        return None  # PIL says what is wrong
-    if len(image) != channels:
-        return None
-    check_shape(image.shape[2], image.shape[1])
-    return image[0].numpy() if channels == 1 else image.permute(1, 2, 0).numpy()
 
 
 def _upright(image: Image.Image) -> Image.Image:

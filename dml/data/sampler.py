@@ -53,7 +53,10 @@ class PKBatchSampler(Sampler[list[int]]):
         labels: (N,) class of each image, any integers.
         classes_per_batch: P ≥ 2, at most the number of classes.
         images_per_class: K ≥ 2, at most the size of the largest class.
-        steps_per_epoch: batches an epoch; None gives N // (P·K), at least 1.
+        steps_per_epoch: batches an epoch; None gives N // (P·K), at least 1: about as many draws as images, though not
+            each image once. Since classes appear equally often, small ones are repeated and large ones left out in
+            part. An epoch left out 2% of the images of 100 classes of 58 or 59 (P = 16, K = 5), 9% of 50 classes of 1
+            to 60, 22% of 11,318 classes of 2 to 10, and 60% of a long tail of 500 classes of 2 to 2,000.
         seed: ≥ 0.
         rank: this process, 0 ≤ rank < world_size.
         world_size: W, number of processes that share each batch, at most P·K.
@@ -139,4 +142,4 @@ def _check(counts: np.ndarray, P: int, K: int, steps: int | None) -> None:
             "the images of the largest training class."
         )
     if steps is not None and steps < 1:
-        raise UserError(f"sampler.steps_per_epoch={steps} must be at least 1, or null for one pass.")
+        raise UserError(f"sampler.steps_per_epoch={steps} must be at least 1, or null for one draw an image.")

@@ -1,14 +1,14 @@
-"""What a dataset is to the rest of the package: labelled images on the two sides of a class-disjoint split."""
+"""A dataset: labelled images in a class-disjoint split, its counts and its fingerprint."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from dml.errors import UserError, quote
+from dml.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -35,21 +35,44 @@ class Samples:
         return len(self.labels)
 
 
+class Entry(NamedTuple):
+    """One image of a split: its role, name and class, and its file, or its pixels if it is in memory."""
+
+    role: str
+    name: str
+    label: str
+    image: Any
+
+
 @dataclass(frozen=True)
 class Split:
     """A dataset split by class.
 
     Attributes:
         classes: names of all classes, training and test; labels are positions in it.
-        train: images to learn from.
+        train: training images.
         query: test images that search.
         gallery: test images that are searched; None where the queries search one another.
+        official: fingerprints of the published list of images, one a layout; none where it is not known here.
     """
 
     classes: Sequence[str]
     train: Samples
     query: Samples
     gallery: Samples | None = None
+    official: Sequence[str] = ()
+
+    def roles(self) -> dict[str, Samples]:
+        """The sets of images under "train", "query" and, where there is one, "gallery"."""
+        roles = {"train": self.train, "query": self.query}
+        return roles if self.gallery is None else roles | {"gallery": self.gallery}
+
+    def entries(self) -> Iterator[Entry]:
+        """All images."""
+        for role, samples in self.roles().items():
+            labels = samples.labels.tolist()
+            for name, label, image in zip(samples.names, labels, samples.images, strict=True):
+                yield Entry(role, name, str(self.classes[label]), image)
 
 
 LENGTH = 12
@@ -61,26 +84,25 @@ def fingerprint(split: Split) -> str:
     The SHA-256 of the sorted lines (role, name of the image, name of its class). Where the data lie, the
     order in which the file system lists them, how classes are numbered, and pixels make no difference.
     """
-    lines = [*_lines("train", split.train), *_lines("query", split.query)]
-    if split.gallery is not None:
-        lines += _lines("gallery", split.gallery)
-    named = sorted(f"{role}\0{name}\0{split.classes[label]}" for role, name, label in lines)
-    text = "".join(f"{line}\n" for line in named)
+    lines = sorted(f"{image.role}\0{image.name}\0{image.label}" for image in split.entries())
+    text = "".join(f"{line}\n" for line in lines)
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:LENGTH]
 
 
-def _lines(role: str, samples: Samples) -> list[tuple[str, str, int]]:
-    return [(role, name, label) for name, label in zip(samples.names, samples.labels.tolist(), strict=True)]
-
-
 def describe(name: str, split: Split) -> str:
-    """Images and classes of either side and, on a second line, the split's fingerprint."""
-    size = count(split)
+    """Images and classes of either side and, on a second line, the split's fingerprint and what it says."""
+    size, found = count(split), fingerprint(split)
+    if not split.official:
+        verdict = "no official fingerprint is known here"
+    elif found in split.official:
+        verdict = "the official list"
+    else:
+        verdict = f"NOT the official list, {' or '.join(split.official)}"
     gallery = f" that search a gallery of {size.gallery_images:,}" if split.gallery else ""
     return (
         f"{name}: {size.train_images:,} training images of {size.train_classes:,} classes, "
         f"{size.query_images:,} test images{gallery} of {size.test_classes:,} other classes.\n"
-        f"Split fingerprint: {fingerprint(split)}"
+        f"Split fingerprint: {found} ({verdict})"
     )
 
 
@@ -110,7 +132,7 @@ def check_counts(split: Split, counts: Counts, dataset: str, root: Path) -> Spli
     """The split, if it is the published one.
 
     Raises:
-        UserError: a number of classes or images differs, or a class is on both sides.
+        UserError: a number of classes or images differs.
     """
     found = count(split)
     wrong = [
@@ -123,14 +145,4 @@ def check_counts(split: Split, counts: Counts, dataset: str, root: Path) -> Spli
             f"{dataset} in {root} has {', '.join(wrong)}: this copy is not whole or not the benchmark, "
             "get it again."
         )
-    if both := classes_on_both_sides(split):
-        raise UserError(f"{dataset} in {root} has {quote(both)} in training and in test: get it again.")
     return split
-
-
-def classes_on_both_sides(split: Split) -> list[str]:
-    """Names of the classes with images in training and in query or gallery."""
-    test = (
-        split.query.labels if split.gallery is None else np.union1d(split.query.labels, split.gallery.labels)
-    )
-    return [split.classes[label] for label in np.intersect1d(split.train.labels, test)]

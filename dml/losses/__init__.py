@@ -1,4 +1,4 @@
-"""Pair-based losses, one class a loss, called as `loss(embeddings, labels)`."""
+"""Pair-based losses, one class per loss, called as `loss(embeddings, labels)`."""
 
 from dml.losses.binomial_deviance import BinomialDevianceLoss
 from dml.losses.circle import CircleLoss

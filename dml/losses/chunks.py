@@ -1,4 +1,4 @@
-"""The mean over a loss's rows a few anchors at a time, so that no similarity matrix is ever whole in memory."""
+"""The mean loss over anchors, computed in chunks so that the whole similarity matrix is never in memory."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -14,27 +14,30 @@ from dml.losses.similarity import normalize, normalize_backward
 Chunk = int | Literal["auto"] | None
 Rows = Callable[[Tensor, slice], Tensor]  # (c, R) similarities of the anchors in the slice → (c,) losses
 
-# Similarities at a time under "auto". From 32 MiB on, glibc asks the system for every block anew and gives it back
-# at once, which takes longer than the arithmetic.
+# Size of a chunk's similarities under "auto". glibc maps every block of 32 MiB or more anew and unmaps it when it is
+# freed, which takes longer than the arithmetic.
 AUTO_BYTES = 16 * 2**20
 
 
 def check_chunk(chunk: object) -> None:
-    """Raises UserError unless it is a `Chunk`."""
+    """Raises UserError unless `chunk` is a `Chunk`."""
     if not (chunk is None or chunk == "auto" or (isinstance(chunk, int) and chunk >= 1)):
         raise UserError(
-            f"loss.chunk={chunk} must be at least 1, or auto for as many anchors as are good for memory, or null "
-            "for all at once."
+            f"loss.chunk={chunk} must be at least 1, or auto for chunks of limited memory, or null for all anchors "
+            "at once."
         )
 
 
 def anchors_at_a_time(chunk: Chunk, anchors: int, references: int, itemsize: int) -> int:
-    """How many anchors have their similarities in memory at a time, from 1 to all.
+    """Number of anchors in a chunk, from 1 to all.
 
     Args:
-        chunk: so many; "auto" for as many as have at most `AUTO_BYTES` of similarities; None for all.
-        anchors, references: how many there are.
+        chunk: this number; "auto" for as many as have at most `AUTO_BYTES` of similarities; None for all.
+        anchors, references: Q and R.
         itemsize: bytes of one similarity.
+
+    Raises:
+        UserError: `chunk` is not a `Chunk`.
     """
     check_chunk(chunk)
     if chunk == "auto":
@@ -43,24 +46,24 @@ def anchors_at_a_time(chunk: Chunk, anchors: int, references: int, itemsize: int
 
 
 class _Side:
-    """Anchors or references at unit length, and the sum so far of the gradient with respect to them."""
+    """Normalised anchors or references, and the gradient with respect to them summed over chunks."""
 
     def __init__(self, x_ND: Tensor) -> None:
         self.unit_ND, self.norm_N1 = normalize(x_ND)
         self.sum_ND = torch.zeros_like(self.unit_ND) if x_ND.requires_grad else None
 
     def add(self, part: slice, grad_cM: Tensor, unit_MD: Tensor) -> None:
-        """Add to the rows in `part` what their similarities with others bring: ∂L/∂S · u."""
+        """Add ∂L/∂S · u of one chunk to the gradient of the rows in `part`."""
         if self.sum_ND is not None:
             self.sum_ND[part].addmm_(grad_cM, unit_MD)
 
     def gradient(self) -> Tensor | None:
-        """With respect to the vectors as they came."""
+        """Gradient with respect to the vectors before normalisation; None where none is needed."""
         return None if self.sum_ND is None else normalize_backward(self.sum_ND, self.unit_ND, self.norm_N1)
 
 
 class _Scaled(torch.autograd.Function):
-    """A value whose gradients are known already: backward has only to scale them."""
+    """A value whose gradients are already computed; backward scales them."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, value: Tensor, gradients: list[Tensor | None], *inputs: Tensor) -> Tensor:
@@ -69,7 +72,8 @@ class _Scaled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        # The gradients would pass for constants, which `once_differentiable` only notices where `grad` is none.
+        # Under create_graph the saved gradients would count as constants. `once_differentiable` raises only where
+        # `grad` requires a gradient itself.
         if torch.is_grad_enabled():
             raise RuntimeError("A loss is not differentiable twice: take its gradient without create_graph.")
         saved = ctx.saved_tensors  # type: ignore[attr-defined]
@@ -77,7 +81,7 @@ class _Scaled(torch.autograd.Function):
 
 
 def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """Of two gradients, None being that of what is not used."""
+    """Sum of two gradients; None is the gradient of an unused parameter."""
     if one is None or other is None:
         return other if one is None else one
     return one + other
@@ -87,7 +91,7 @@ def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
 def _with_gradients(
     rows: Rows, S_cR: Tensor, part: slice, count: int, parameters: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-    """A chunk's losses, and the gradients of their sum over `count`: of the similarities and of the parameters."""
+    """A chunk's losses; the gradients of (sum of losses) / `count` for the similarities and for the parameters."""
     loss_c = rows(S_cR.requires_grad_(), part)
     grad_cR, *grads = torch.autograd.grad(loss_c.sum() / count, [S_cR, *parameters], allow_unused=True)
     return loss_c.detach(), grad_cR, list(grads)
@@ -100,18 +104,19 @@ def mean_in_chunks(
     references: Float[Tensor, "R D"] | None,
     parameters: Sequence[Tensor],
 ) -> Float[Tensor, ""]:
-    """Mean of `rows` over all anchors, computed for `chunk` of them at a time together with its gradient.
+    """Mean of `rows` over all anchors, computed together with its gradient for `chunk` anchors at a time.
 
-    The gradient of a mean is known up to a factor before backward begins. So a chunk gives its losses and their
-    gradient at once and is forgotten: nothing is computed twice, no random draw is repeated, and memory is that of
-    `chunk` × R similarities beside buffers as large as the inputs. An anchor's row depends on no other anchor's,
-    which is why this is exact.
+    The gradient of the mean is known up to a factor before backward begins. So a chunk's losses and gradient are
+    computed at once and its similarities are freed. Nothing is computed twice and no random draw is repeated. The
+    memory is `chunk` × R similarities plus buffers as large as the inputs. The result is exact up to rounding,
+    because an anchor's row does not depend on other anchors.
 
     Args:
-        rows: losses of some of the anchors from their cosine similarities.
+        rows: losses of a slice of the anchors from their cosine similarities.
         chunk: anchors at a time, at least 1.
-        anchors, references: of one dtype, normalised here; None compares the anchors with themselves.
-        parameters: the tensors that `rows` learns; any other that it reads gets no gradient.
+        anchors: (Q, D), normalised here.
+        references: (R, D) of the same dtype, normalised here; None compares the anchors with themselves.
+        parameters: the learnt tensors that `rows` reads; other tensors get no gradient.
     """
     inputs = [anchors, *([] if references is None else [references]), *parameters]
     wanted = torch.is_grad_enabled() and any(x.requires_grad for x in inputs)

@@ -8,17 +8,20 @@ from dml.losses.reductions import log_sum_exp, softplus
 
 
 class CircleLoss(PairLoss):
-    """Circle loss: each similarity moves at a pace set by how far it is from its own optimum.
+    """Circle loss: a pair's weight grows with the distance of its similarity from the optimum.
 
         ℓ_i = log(1 + Σ_N exp(γ aₙ (S_in − m)) · Σ_P exp(−γ aₚ (S_ip − 1 + m)))
         aₙ = [S_in + m]₊,    aₚ = [1 + m − S_ip]₊,    both held constant in backward
 
-    Source: Sun et al., CVPR 2020, section 3. Deviations: none known; an anchor without pairs of
-    both kinds gives 0.
+    Source: Sun et al., CVPR 2020, section 3. Deviations: none known. An anchor without positives or
+    without negatives gives 0.
 
     Args:
         m: relaxation of the decision boundary, 0.4 in the paper for fine-grained retrieval.
         gamma: γ > 0, scale, 80 in the paper for fine-grained retrieval.
+
+    Raises:
+        ValueError: γ is not positive.
     """
 
     def __init__(self, m: float = 0.4, gamma: float = 80.0) -> None:

@@ -8,17 +8,18 @@ from dml.losses.reductions import masked_sum
 
 
 class ContrastiveLoss(PairLoss):
-    """Contrastive loss: every positive drawn near, every negative pushed until it is less similar than λ.
+    """Contrastive loss: pulls every positive closer and pushes away every negative above λ.
 
         ℓ_i = −Σ_P S_ij + Σ_N [S_ij − λ]₊
 
     Source: Hadsell, Chopra and LeCun, CVPR 2006, in the form on similarities of Wang et al., CVPR 2019,
-    section 3. It weighs every positive and every negative above λ by 1, whatever their similarity.
+    section 3. Every positive and every negative above λ has weight 1.
 
-    Deviations from Hadsell et al.: similarities in place of squared Euclidean distances.
+    Deviations from Hadsell et al.: similarities in place of Euclidean distances. The hinge is not squared, so a
+    negative above λ has weight 1; in their loss closer negatives have larger weights.
 
     Args:
-        lam: λ, similarity above which a negative costs, in [−1, 1].
+        lam: λ in [−1, 1], similarity above which a negative adds to the loss.
     """
 
     def __init__(self, lam: float = 0.5) -> None:

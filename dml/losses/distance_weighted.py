@@ -10,32 +10,33 @@ from dml.losses.pair_loss import Pairs
 
 
 class DistanceWeightedMining:
-    """As many negatives as the anchor has positives, drawn so that every distance is about as likely.
+    """Draws as many negatives as the anchor has positives, about evenly over all distances.
 
         p_in ∝ 1 / q(max(d_in, c)) for d_in < d_max, else 0;    q(d) ∝ d^(D−2) (1 − d²/4)^((D−3)/2)
 
-    q is the density of distances between points strewn evenly on the sphere in D dimensions. All positives
-    are kept. Draws follow from `pairs.seed` and the anchor's and the reference's positions, so that any share of the
-    anchors draws as all together would; without a seed, from one that torch's global generator draws.
+    q is the density of distances between uniform random points on the unit sphere in D dimensions. All positives
+    are kept. A draw depends only on `pairs.seed` and the positions of anchor and reference, so any subset of the
+    anchors draws the same negatives as all anchors together. Without a seed, torch's global generator draws one.
+
     Source: Wu et al., ICCV 2017, Sampling Matters in Deep Embedding Learning, section 4.1.
 
-    Deviations from the authors' code: the negatives of one anchor are distinct; where all are beyond d_max
-    none is drawn, where the code draws evenly (the margin loss of these is zero).
+    Deviations from the authors' code: the negatives of one anchor are distinct. If all are beyond d_max, none is
+    drawn; the code then draws uniformly (the margin loss of such pairs is zero).
 
     Args:
         embedding_dim: D, dimension of the embeddings.
-        cutoff: c, Euclidean distance below which negatives are no more likely, against noise.
-        max_distance: d_max, Euclidean distance from which negatives are not drawn.
+        cutoff: c, Euclidean distance; closer negatives are as likely as those at c, to limit noise.
+        max_distance: d_max, Euclidean distance at and beyond which negatives are not drawn.
     """
 
     def __init__(self, embedding_dim: int, cutoff: float = 0.5, max_distance: float = 1.4) -> None:
         self.embedding_dim, self.cutoff, self.max_distance = embedding_dim, cutoff, max_distance
 
     def log_weights(self, similarity: Float[Tensor, "Q R"]) -> Float[Tensor, "Q R"]:
-        """−log q of the cut-off distances, up to a constant; −inf beyond d_max."""
+        """−log q of the clamped distances, up to a constant; −inf from d_max on."""
         d_QR = euclidean_distance(similarity)
         cut_QR = d_QR.clamp(self.cutoff, self.max_distance)
-        # d_max may be 2, where q is zero: the weight must stay a number.
+        # q(2) is zero and d_max may be 2: the clamp keeps log q finite.
         sphere_QR = (1 - cut_QR**2 / 4).clamp_min(torch.finfo(d_QR.dtype).tiny)
         log_QR = (2 - self.embedding_dim) * cut_QR.log() + (3 - self.embedding_dim) / 2 * sphere_QR.log()
         return log_QR.masked_fill(d_QR >= self.max_distance, -torch.inf)
@@ -53,7 +54,7 @@ class DistanceWeightedMining:
 
 
 def random_rows(pairs: Pairs) -> Float[Tensor, "Q R"]:
-    """A number between 0 and 1 for every entry of the matrix."""
+    """A random number in (0, 1) for each entry of the similarity matrix."""
     rows, columns = pairs.positive.shape
     seed = int(torch.randint(2**62, ())) if pairs.seed is None else pairs.seed
     index_Q = (

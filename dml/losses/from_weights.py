@@ -1,4 +1,4 @@
-"""A loss from its two weight functions alone."""
+"""A loss defined by its two weight functions."""
 
 from collections.abc import Callable
 
@@ -14,12 +14,12 @@ WeightFunction = Callable[[Tensor], Tensor]
 
 
 class WeightedPairLoss(PairLoss):
-    """A loss given by w⁺(S) and w⁻(S), what a positive and a negative of similarity S weigh.
+    """A loss defined by w⁺(S) and w⁻(S), the weights of a positive and of a negative with similarity S.
 
-        ℓ_i = Σ_N w⁻(S_ij) S_ij − Σ_P w⁺(S_ij) S_ij,    w constant in backward
+        ℓ_i = Σ_N w⁻(S_ij) S_ij − Σ_P w⁺(S_ij) S_ij,    w held constant in backward
 
-    Source: Wang et al., CVPR 2019, section 3: any pair-based loss has this gradient for some weights, so the
-    weights are all that needs writing. In a module of one's own, say `mine.py`:
+    Source: Wang et al., CVPR 2019, section 3: every pair-based loss has this gradient for some weights, so the
+    weights define the loss. Write the functions in a module of your own, say `mine.py`:
 
         def easy_positives(S):
             return torch.sigmoid(10 * S)
@@ -27,7 +27,7 @@ class WeightedPairLoss(PairLoss):
         def hard_negatives(S):
             return S.relu() ** 2
 
-    and in `conf/loss/mine.yaml`:
+    and name them in `conf/loss/mine.yaml`:
 
         _target_: dml.losses.WeightedPairLoss
         positive_weight: {_target_: mine.easy_positives, _partial_: true}

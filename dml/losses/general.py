@@ -12,19 +12,20 @@ from dml.losses.weighting import Weighting
 
 
 class GeneralWeightingLoss(PairLoss):
-    """General pair-based weighting loss: mining chooses the pairs, weighting says how much each counts.
+    """General pair-based weighting loss: mining selects the pairs, weighting gives each its weight.
 
         ℓ_i = Σ_P w⁺_ij d_ij − Σ_N w⁻_ij d_ij
 
-    over the mined pairs, w being constant in backward and d = 1 − S, or the Euclidean distance. With 1 − S
-    the gradient is the weights: `RelativeMining` with `MultiSimilarityWeighting` trains as the
-    multi-similarity loss. The value is no measure of progress; the gradient is what is meant.
+    over the mined pairs; w is held constant in backward, and d is 1 − S or the Euclidean distance. With
+    d = 1 − S, |∂ℓ_i/∂S_ij| = w_ij: `RelativeMining` with `MultiSimilarityWeighting` has the gradient of the
+    multi-similarity loss. The value does not measure progress; only the gradient has a meaning.
+
     Source: Liu et al., arXiv 1905.12837; Wang et al., CVPR 2019, section 3. Deviations: none known.
 
     Args:
         mining: which pairs count, as in `dml.losses.mining`.
         weighting: how much each counts, as in `dml.losses.weighting`.
-        euclidean: d is the Euclidean distance.
+        euclidean: true for d = √(2 − 2S), false for d = 1 − S.
 
     Raises:
         UserError: mining or weighting is None.

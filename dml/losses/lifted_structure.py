@@ -8,16 +8,16 @@ from dml.losses.reductions import log_sum_exp
 
 
 class LiftedStructureLoss(PairLoss):
-    """Lifted structure loss: a pair counts by how it compares with the anchor's other pairs of its kind.
+    """Lifted structure loss: a weight is relative to the anchor's other pairs of the same kind.
 
         ℓ_i = [log Σ_P exp(λ − S_ij) + log Σ_N exp(S_ij)]₊
 
     Source: Oh Song et al., CVPR 2016, in the per-anchor form of Hermans et al., arXiv 1703.07737,
-    section 2, on similarities as Wang et al., CVPR 2019, section 3. An anchor without pairs of both kinds
-    gives 0.
+    section 2, on similarities as in Wang et al., CVPR 2019, section 3. An anchor without positives or
+    without negatives gives 0.
 
-    Deviations from Oh Song et al.: an anchor has a term for all its positives together, not one for each, and
-    the positive's own negatives are left out; the hinge is not squared; similarities in place of distances.
+    Deviations from Oh Song et al.: an anchor has one term for all its positives, not one for each positive. The
+    positive's own negatives are left out. The hinge is not squared. Similarities are used in place of distances.
 
     Args:
         lam: λ, margin in similarity.

@@ -5,29 +5,35 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from dml.losses.distance import euclidean_distance
+from dml.losses.labels import check_classes, check_num_classes
 from dml.losses.mining import Mining
 from dml.losses.pair_loss import PairLoss, Pairs
 from dml.losses.reductions import masked_sum
 
 
 class MarginLoss(PairLoss):
-    """Margin loss: a learned boundary β of the anchor's class parts positives from negatives, by a margin.
+    """Margin loss: a learned boundary β of the anchor's class separates positives from negatives.
 
         ℓ_i = mean over the active pairs of [α + y_ij (d_ij − β_c(i))]₊ + ν β_c(i)
 
-    y is 1 for a positive and −1 for a negative, d the Euclidean distance; a pair is active where its term is
+    y is 1 for a positive and −1 for a negative; d is the Euclidean distance. A pair is active if its term is
     above zero. The parameter `beta` holds β.
+
     Source: Wu et al., ICCV 2017, Sampling Matters in Deep Embedding Learning, section 4.2.
 
-    Deviations from the authors' code: the mean is taken anchor by anchor, then over anchors; β has no part of
-    an image's own.
+    Deviations from the authors' code: the mean is over each anchor's pairs, then over anchors. β has no part
+    per image. The penalty is a mean over anchors; the code sums it over the drawn pairs and divides by the number of
+    active pairs, so the same ν has a different effect here.
 
     Args:
         alpha: α, margin in Euclidean distance.
-        beta: β, boundary in Euclidean distance to start from.
-        nu: ν, weight of the penalty on β.
-        num_classes: C for a β a class, labels being 0 … C − 1; None for a single β.
+        beta: initial β, boundary in Euclidean distance.
+        nu: ν ≥ 0, weight of the penalty on β.
+        num_classes: C for one β per class, with labels 0 … C − 1; None for a single β.
         mining: which pairs count, `DistanceWeightedMining` in the paper; None for all.
+
+    Raises:
+        UserError: C is not positive.
     """
 
     def __init__(
@@ -39,15 +45,23 @@ class MarginLoss(PairLoss):
         mining: Mining | None = None,
     ) -> None:
         super().__init__()
+        if num_classes is not None:
+            check_num_classes(num_classes)
         self.alpha, self.nu, self.mining = alpha, nu, mining
         self.beta = nn.Parameter(torch.full((num_classes or 1,), float(beta)))
 
     def boundary(self, pairs: Pairs) -> Float[Tensor, "Q 1"]:
-        """β of each anchor's class."""
+        """β of each anchor's class.
+
+        Raises:
+            UserError: a label is not among 0 … C − 1.
+            ValueError: there is one β per class, and `pairs` has no labels.
+        """
         if len(self.beta) == 1:
             return self.beta.expand(len(pairs.positive), 1)
         if pairs.label is None:
-            raise ValueError("A β a class needs the anchors' labels: pairs.label is None.")
+            raise ValueError("One β per class needs the anchors' labels, but pairs.label is None.")
+        check_classes(pairs.label, len(self.beta))
         return self.beta[pairs.label, None]
 
     def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:

@@ -1,4 +1,4 @@
-"""Cross-batch memory: embeddings of past batches as further references."""
+"""Cross-batch memory: embeddings of past batches as additional references."""
 
 import torch
 from jaxtyping import Float, Int
@@ -9,26 +9,27 @@ from dml.errors import UserError
 
 
 class CrossBatchMemory(nn.Module):
-    """The latest embeddings of past batches, a ring that anchors are compared with beside their own batch.
+    """A ring buffer of the latest embeddings, which anchors are compared with in addition to their batch.
 
     Source: Wang, Zhang, Huang, Scott: Cross-Batch Memory for Embedding Learning, CVPR 2020.
 
-    Deviations from the authors' code: there the batch is put into the memory first and then compared with all of
-    it, so that every anchor meets its own copy; here a batch is compared with itself and with the slots filled
-    before it, and enters afterwards. There the loss of the memory is a term of its own added to that of the batch;
-    here both are one row, in which mining and weighting see all references at once. As there, an earlier embedding
-    of an anchor's image counts as a positive.
+    Deviations from the authors' code: it stores the batch first and then compares it with the whole memory, so every
+    anchor is compared with its own copy. Here a batch is compared with itself and with earlier batches, and is
+    stored afterwards. Their loss on the memory is a separate term added to the loss on the batch. Here batch and
+    memory form one row, so mining and weighting use all references together. As in their code, an earlier embedding
+    of the anchor's own image counts as a positive.
 
-    The content is part of the checkpoint. On several processes each keeps the same memory, of the global batch.
+    The content is part of the checkpoint. Every process keeps the same memory, that of the global batch.
 
     Args:
-        size: M ≥ 1, embeddings kept; the paper has up to the whole training set.
-        start: step from which batches are kept and compared with, once embeddings have stopped drifting fast;
-            the paper begins after 1,000.
+        size: M ≥ 1, number of embeddings kept; up to the whole training set in the paper.
+        start: when the memory starts; embeddings drift too fast before. From 0 to below 1, a share of `max_steps`; a
+            whole number, a step. The authors' code starts at step 1,000 of 35,000, 3%.
         embedding_dim: D.
+        max_steps: steps of the whole run.
 
     Raises:
-        UserError: `size` or `start` is out of range.
+        UserError: `size` or `start` is out of range, or the run ends before the memory is used.
     """
 
     embeddings: Tensor
@@ -36,22 +37,31 @@ class CrossBatchMemory(nn.Module):
     seen: Tensor
     stored: Tensor
 
-    def __init__(self, size: int, start: int, embedding_dim: int) -> None:
+    def __init__(self, size: int, start: float, embedding_dim: int, max_steps: int) -> None:
         super().__init__()
-        if size < 1 or start < 0:
-            raise UserError(f"memory.size={size} must be at least 1 and memory.start={start} at least 0.")
-        self.size, self.start = size, start
+        if size < 1 or start < 0 or (start >= 1 and start != int(start)):
+            raise UserError(
+                f"memory.size={size} must be at least 1, and memory.start={start} a share of the run from 0 to below 1 "
+                "or a whole number of steps."
+            )
+        self.size = size
+        self.start = int(start * max_steps) if start < 1 else int(start)
+        # Step `start` stores the first batch; the step after it is the first to use the memory.
+        if self.start + 1 >= max_steps:
+            raise UserError(
+                f"memory.start={start} is step {self.start} of {max_steps}, so the memory would never be "
+                "used: lower memory.start or raise trainer.max_steps."
+            )
         self.register_buffer("embeddings", torch.zeros(size, embedding_dim))
         self.register_buffer("labels", torch.zeros(size, dtype=torch.int64))
-        self.register_buffer("seen", torch.tensor(0))  # batches
-        self.register_buffer(
-            "stored", torch.tensor(0)
-        )  # embeddings since the start, those overwritten included
+        self.register_buffer("seen", torch.tensor(0))  # batches so far
+        # Embeddings stored since `start`, including those overwritten.
+        self.register_buffer("stored", torch.tensor(0))
 
     def references(
         self, embeddings: Float[Tensor, "B D"], labels: Int[Tensor, "B"]
     ) -> tuple[Float[Tensor, "R D"], Int[Tensor, "R"]]:
-        """The batch's embeddings and labels followed by those of the filled slots; the batch keeps its gradient."""
+        """Embeddings and labels of the batch, followed by those in memory; only the batch has a gradient."""
         filled = min(int(self.stored), self.size)
         if filled == 0:
             return embeddings, labels
@@ -60,7 +70,7 @@ class CrossBatchMemory(nn.Module):
 
     @torch.no_grad()
     def add(self, embeddings: Float[Tensor, "B D"], labels: Int[Tensor, "B"]) -> None:
-        """Keep a batch over the oldest slots; of a batch larger than the memory, its last M embeddings."""
+        """Store a batch in place of the oldest embeddings; of a batch larger than M, its last M embeddings."""
         self.seen += 1
         if self.seen <= self.start:
             return

@@ -1,7 +1,8 @@
 """Pair mining: which pairs of a row count.
 
-A mining is called as `mining(similarity, pairs)` and returns the pairs that survive. It chooses, so no
-gradient flows through it. Ties survive together, so that the choice does not hang on the order of the batch.
+A mining is called as `mining(similarity, pairs)` and returns the pairs that it keeps. No gradient flows through
+it. Pairs of equal similarity are kept or dropped together. Copies of an image may differ in the last bits of their
+similarities (see `dml.losses.similarity.cosine_similarity`); then one may be kept without the other.
 """
 
 from collections.abc import Callable
@@ -31,9 +32,8 @@ def relative_mining(similarity: Float[Tensor, "Q R"], pairs: Pairs, epsilon: flo
         pairs: the candidates.
         epsilon: margin ε in similarity, usually 0.1; larger keeps more pairs.
     """
-    # Mining chooses pairs; no gradient flows through the choice.
     S_QR = similarity.detach()
-    # Both comparisons use the same rounded S + ε, so one kind survives exactly when the other does.
+    # Both comparisons use the same rounded S + ε, so an anchor keeps positives exactly when it keeps negatives.
     raised_QR = S_QR + epsilon
     hardest_positive_Q1 = masked_min(S_QR, pairs.positive)
     hardest_negative_Q1 = masked_max(raised_QR, pairs.negative)
@@ -44,7 +44,7 @@ def relative_mining(similarity: Float[Tensor, "Q R"], pairs: Pairs, epsilon: flo
 
 
 class RelativeMining:
-    """Pairs hard relative to the anchor's own pairs of the other kind, as `relative_mining`.
+    """Pairs that are hard relative to the anchor's own pairs of the other kind; see `relative_mining`.
 
     Args:
         epsilon: margin ε in similarity; larger keeps more pairs.
@@ -96,7 +96,7 @@ class SemiHardMining:
 
 
 class EasyPositiveMining:
-    """Each anchor's most similar positive and the most similar of the negatives less similar than it.
+    """Each anchor's most similar positive, and its most similar negative below that positive.
 
     Source: Xuan, Stylianou and Pless, WACV 2020 (easy positive, semi-hard negative).
     """
@@ -116,6 +116,9 @@ class TopKMining:
 
     Args:
         k: pairs of each kind to keep, at least 1; an anchor with fewer keeps all.
+
+    Raises:
+        ValueError: k is below 1.
     """
 
     def __init__(self, k: int = 5) -> None:

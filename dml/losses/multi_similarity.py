@@ -9,22 +9,22 @@ from dml.losses.reductions import log_one_plus_sum_exp
 
 
 class MultiSimilarityLoss(PairLoss):
-    """Multi-similarity loss: both kinds of an anchor's pairs weighed by all three of their similarities.
+    """Multi-similarity loss: a weight depends on all three similarities of a pair.
 
         ℓ_i = 1/α · log(1 + Σ_P exp(−α (S_ij − λ))) + 1/β · log(1 + Σ_N exp(β (S_ij − λ)))
 
-    over the pairs that survive mining with margin ε (`relative_mining`).
+    over the pairs kept by mining with margin ε (`relative_mining`).
+
     Source: Wang et al., CVPR 2019, equation 15; mining equations 11 and 12.
 
-    Deviations from the authors' released code: a pair of an image with itself is left out by index, not by
-    S < 1 − 1e-5, so true duplicates count; the largest exponent is taken out of the sums, so that no β
-    overflows; a batch in which nothing survives gives a zero that still backpropagates. As there, the mean
-    runs over all anchors.
+    Deviations from the authors' released code: self-pairs are excluded by index, not by S < 1 − 1e-5, so true
+    duplicates count. The largest exponent is factored out of the sums, so no β overflows. A batch without mined
+    pairs gives a zero that can still be backpropagated. As in their code, the mean is over all anchors.
 
     Args:
         alpha: α > 0, sharpness of the positives' weights.
         beta: β > 0, sharpness of the negatives' weights.
-        lam: λ, the similarity at which positives and negatives part, in [−1, 1].
+        lam: λ in [−1, 1], similarity threshold between positives and negatives.
         epsilon: ε, mining margin in similarity; None switches mining off.
 
     Raises:

@@ -8,17 +8,20 @@ from dml.losses.reductions import log_sum_exp, masked_mean, softplus
 
 
 class NPairLoss(PairLoss):
-    """N-pair loss: each positive told from all negatives of the anchor at once.
+    """N-pair loss: separates each positive from all negatives of the anchor at once.
 
         ℓ_i = mean_P log(1 + Σ_N exp(s (S_in − S_ip)))
 
     Source: Sohn, NeurIPS 2016, Improved Deep Metric Learning with Multi-class N-pair Loss Objective.
 
-    Deviations: similarities are cosines, so a scale s takes the place of the embeddings' lengths and of the
-    penalty on them; all positives and all negatives of the batch take part, not one image of each class.
+    Deviations: similarities are cosines, so the scale s replaces the norms of the embeddings and the penalty on
+    them. All positives and negatives of the batch count, not one image of each class.
 
     Args:
-        scale: s > 0; 10 is our choice, there is none in the paper.
+        scale: s > 0; the paper has no scale, and 10 is our choice.
+
+    Raises:
+        ValueError: s is not positive.
     """
 
     def __init__(self, scale: float = 10.0) -> None:

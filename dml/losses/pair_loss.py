@@ -1,4 +1,4 @@
-"""The rule of every pair-based loss: a function of one row of a similarity matrix at a time."""
+"""Base class of the losses: the mean over anchors of a function of each anchor's row of similarities."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dml.losses.chunks import Chunk, anchors_at_a_time, mean_in_chunks
+from dml.losses.labels import check_label_each
 from dml.losses.similarity import cosine_similarity, widened
 
 
@@ -16,10 +17,10 @@ class Pairs(NamedTuple):
     Attributes:
         positive: (Q, R), true where anchor and reference share a class and are not the same image.
         negative: (Q, R), true where their classes differ.
-        label: (Q,), the anchors' classes, for losses with parameters per class; None where unknown.
-        self_index: (Q,), the anchors' positions among the references, for a mining that draws at random; None where
-            there are none.
-        seed: of the draws of such a mining; None for fresh draws each time.
+        label: (Q,), classes of the anchors, for losses with parameters per class; None if unknown.
+        self_index: (Q,), positions of the anchors among the references, for random minings; None if no anchor is
+            among them.
+        seed: seed of random minings; None for new draws at each call.
     """
 
     positive: Bool[Tensor, "Q R"]
@@ -32,7 +33,7 @@ class Pairs(NamedTuple):
 def label_pairs(
     labels: Int[Tensor, "Q"], ref_labels: Int[Tensor, "R"], self_index: Int[Tensor, "Q"] | None
 ) -> Pairs:
-    """All pairs of anchors and references, the pair of an image with itself left out by index.
+    """All pairs of anchors and references except self-pairs, which are excluded by index.
 
     Args:
         labels: (Q,) classes of the anchors.
@@ -52,33 +53,39 @@ def check_references(
     ref_embeddings: Float[Tensor, "R D"] | None,
     ref_labels: Int[Tensor, "R"] | None,
 ) -> tuple[Float[Tensor, "N D"], Int[Tensor, "N"]]:
-    """The references and their classes: the given ones, or the batch itself.
+    """The references and their classes; the batch itself if none are given.
 
     Raises:
-        ValueError: the batch is empty, or only one of `ref_embeddings` and `ref_labels` is given.
+        ValueError: the batch is empty, there are no references, only one of `ref_embeddings` and `ref_labels` is
+            given, or there is not one integer label for each embedding.
     """
     if len(embeddings) == 0:
         raise ValueError("The batch is empty: a loss needs at least one embedding.")
+    check_label_each("labels", labels, len(embeddings))
     if ref_embeddings is None and ref_labels is None:
         return embeddings, labels
     if ref_embeddings is None or ref_labels is None:
         raise ValueError("Give ref_embeddings and ref_labels together, or neither.")
+    if len(ref_embeddings) == 0:
+        raise ValueError("There are no references: ref_embeddings is empty.")
+    check_label_each("ref_labels", ref_labels, len(ref_embeddings))
     return ref_embeddings, ref_labels
 
 
 class PairLoss(nn.Module):
-    """A loss on cosine similarities that is the mean over anchors of a function of each anchor's row.
+    """A loss that is the mean over anchors of a function of each anchor's row of cosine similarities.
 
-    A subclass writes `per_anchor` only. The rule is what makes General Pair Weighting (Wang et al., CVPR
-    2019, section 3), gradients across processes, memories and proxies work for every loss alike.
-    All arithmetic is in float32 (float64 stays float64), outside autocast.
+    A subclass implements `per_anchor` only. Because the rows are independent, General Pair Weighting (Wang et al.,
+    CVPR 2019, section 3), gradients across processes, memories and proxies work for every loss. All arithmetic is
+    in float32 (float64 stays float64), outside autocast.
 
     Attributes:
-        chunk: anchors whose similarities are in memory at a time; "auto" for all in an ordinary batch and a bounded
-            number in a very large one, None for all. Value and gradient do not depend on it; of a mining that draws
-            at random that holds with a `seed`, where the anchors are among the references.
-        seed: of a mining that draws at random, to be changed from step to step: the same on every process, it
-            lets each draw for its own anchors what one process would. None takes torch's random numbers.
+        chunk: number of anchors whose similarities are in memory at a time. "auto" limits the memory: it takes all
+            anchors of an ordinary batch at once, and fewer of a very large one. None takes all. Value and gradient
+            do not depend on it, up to rounding; rounding can decide which of two copies of an image is the hardest
+            pair. With a random mining this holds only if `seed` is set and the anchors are among the references.
+        seed: seed of random minings, to be changed at each step. If it is the same on every process, each process
+            draws for its own anchors what a single process would draw. None uses torch's global generator.
     """
 
     chunk: Chunk = "auto"
@@ -87,7 +94,7 @@ class PairLoss(nn.Module):
     def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
         """Loss of each anchor, (Q,), from its row of cosine similarities, (Q, R), and its pairs.
 
-        An anchor without a surviving pair must give zero.
+        An anchor without a mined pair must give zero.
         """
         raise NotImplementedError
 
@@ -101,7 +108,7 @@ class PairLoss(nn.Module):
         """Loss of each anchor from its similarities with the references; arguments as in `forward`."""
         pairs = label_pairs(labels, ref_labels, self_index)._replace(seed=self.seed)
         loss_Q = self.per_anchor(similarity, pairs)
-        # A NaN compares false and survives no mining: without this term it would pass for a loss of 0.
+        # Comparisons with NaN are false, so mining drops NaN pairs. This term keeps the loss NaN instead of 0.
         return loss_Q + 0 * similarity.detach().sum(dim=1)
 
     def forward(
@@ -112,19 +119,20 @@ class PairLoss(nn.Module):
         ref_labels: Int[Tensor, "R"] | None = None,
         self_index: Int[Tensor, "B"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Mean loss over the anchors, those without a surviving pair included as zeros.
+        """Mean loss over all anchors; an anchor without a mined pair counts as zero.
 
         Args:
-            embeddings: (B, D) embeddings of the anchors; L2-normalised here if they are not already.
+            embeddings: (B, D) embeddings of the anchors; L2-normalised here.
             labels: (B,) their classes.
             ref_embeddings: (R, D) references to compare with (memory, other processes, proxies); None
                 compares the batch with itself.
-            ref_labels: (R,) classes of the references; given exactly when `ref_embeddings` is.
-            self_index: (B,) position of each anchor among the references; None where no anchor is among them.
-                Only with `ref_embeddings`.
+            ref_labels: (R,) classes of the references; required with `ref_embeddings`.
+            self_index: (B,) position of each anchor among the references; None if no anchor is among them.
+                Used only with `ref_embeddings`.
 
         Raises:
-            ValueError: the batch is empty, or only one of `ref_embeddings` and `ref_labels` is given.
+            ValueError: as in `check_references`.
+            UserError: `chunk` is out of range.
         """
         references, label_R = check_references(embeddings, labels, ref_embeddings, ref_labels)
         if ref_embeddings is None:

@@ -1,4 +1,4 @@
-"""General Pair Weighting: the weights that any loss gives to pairs."""
+"""General Pair Weighting: the pair weights of any loss."""
 
 import torch
 from jaxtyping import Float
@@ -11,8 +11,7 @@ from dml.losses.pair_loss import PairLoss, Pairs
 def pair_weights(loss: PairLoss, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q R"]:
     """Weight of each pair in its anchor's loss, w_ij = |∂ℓ_i/∂S_ij|, by autograd; zero off the pairs.
 
-    Source: Wang et al., CVPR 2019, section 3. The weights in the mean over Q anchors are 1/Q of
-    these.
+    Source: Wang et al., CVPR 2019, section 3. In the mean over Q anchors the weights are 1/Q of these.
 
     Args:
         loss: any pair loss.

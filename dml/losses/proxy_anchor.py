@@ -23,20 +23,25 @@ class ProxyRows(PairLoss):
 
 
 class ProxyAnchorLoss(ProxyLoss):
-    """Proxy-Anchor: proxies are the anchors, the embeddings of the batch their references.
+    """Proxy-Anchor: the proxies are the anchors, and the batch's embeddings are the references.
 
         L = mean over proxies with positives of log(1 + Σ_P exp(−α (S_pj − δ)))
           + mean over all proxies of log(1 + Σ_N exp(α (S_pj + δ)))
 
     Source: Kim et al., CVPR 2020, equation 4. Deviations: none.
-    The anchors being the proxies, several processes each compute the whole of it, over all references
-    gathered.
+
+    With several processes, each computes the whole loss over the gathered references, because the anchors are
+    the proxies.
 
     Args:
         num_classes: C; labels are 0 … C − 1.
         embedding_dim: D, dimension of the embeddings.
         alpha: α > 0, sharpness.
         delta: δ, margin in similarity.
+
+    Raises:
+        UserError: C is not positive.
+        ValueError: α is not positive.
     """
 
     def __init__(self, num_classes: int, embedding_dim: int, alpha: float = 32.0, delta: float = 0.1) -> None:
@@ -58,14 +63,15 @@ class ProxyAnchorLoss(ProxyLoss):
         ref_labels: Int[Tensor, "R"] | None = None,
         self_index: Int[Tensor, "B"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Loss of all proxies against the references, or the batch where none are given.
+        """Loss of all proxies against the references, or against the batch if none are given.
 
         Raises:
-            ValueError: as `PairLoss.forward`, or a label is not below the number of classes.
+            ValueError: as in `PairLoss.forward`.
+            UserError: a label is not among 0 … C − 1, or `chunk` is out of range.
         """
         references, ref_labels = check_references(embeddings, labels, ref_embeddings, ref_labels)
         classes_C, present = self.proxy_labels(ref_labels), torch.unique(ref_labels)
-        # A mean over the C proxies, of which the positive parts' own mean is over those present.
+        # `rows` averages over all C proxies; the factor makes it the mean over present proxies for the positives.
         rows = ProxyRows(self.alpha, self.delta, positive_weight=len(classes_C) / len(present))
         rows.chunk = self.chunk
         return rows(self.proxies, classes_C, references, ref_labels)

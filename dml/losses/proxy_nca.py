@@ -9,21 +9,25 @@ from dml.losses.reductions import log_sum_exp, masked_min, softplus
 
 
 class ProxyNCALoss(ProxyLoss):
-    """Proxy-NCA: the proxy of the anchor's class told from the proxies of all others.
+    """Proxy-NCA: separates the proxy of the anchor's class from the proxies of all other classes.
 
         ℓ_i = −log(exp(−s d²(i, p_y)) / Σ_c exp(−s d²(i, p_c)))
 
-    d² = 2 − 2S is the squared Euclidean distance; the references are the C proxies, and any others given are
-    left aside. Source: Movshovitz-Attias et al., ICCV 2017, section 3.
+    d² = 2 − 2S is the squared Euclidean distance. The references are the C proxies; references passed to
+    `forward` are ignored. Source: Movshovitz-Attias et al., ICCV 2017, section 3.
 
-    Deviations: the sum holds the anchor's own proxy, too, as in NCA itself and in ProxyNCA++ (Teh, DeVries
-    and Taylor, 2020): without it the pull of that proxy would never fade. Their inverse temperature s is 1 in
-    the paper.
+    Deviations: the sum includes the proxy of the anchor's class, as in NCA and in ProxyNCA++ (Teh, DeVries and
+    Taylor, 2020). Without it the pull towards that proxy would never fade. The scale s is the inverse temperature
+    of ProxyNCA++; the paper has s = 1.
 
     Args:
         num_classes: C; labels are 0 … C − 1.
         embedding_dim: D, dimension of the embeddings.
         scale: s > 0.
+
+    Raises:
+        UserError: C is not positive.
+        ValueError: s is not positive.
     """
 
     def __init__(self, num_classes: int, embedding_dim: int, scale: float = 1.0) -> None:
@@ -35,7 +39,7 @@ class ProxyNCALoss(ProxyLoss):
 
     def per_anchor(self, similarity: Float[Tensor, "Q C"], pairs: Pairs) -> Float[Tensor, "Q"]:
         logits_QC = 2 * self.scale * similarity
-        # A row has one positive; where it has none the minimum is +inf and the loss 0.
+        # A row has one positive. If it has none, the minimum is +inf and the loss is 0.
         own_Q = masked_min(logits_QC, pairs.positive).squeeze(1)
         return softplus(log_sum_exp(logits_QC, pairs.negative) - own_Q)
 
@@ -50,7 +54,8 @@ class ProxyNCALoss(ProxyLoss):
         """Mean loss over the anchors against the proxies.
 
         Raises:
-            ValueError: as `PairLoss.forward`, or a label is not below the number of classes.
+            ValueError: as in `PairLoss.forward`.
+            UserError: a label is not among 0 … C − 1, or `chunk` is out of range.
         """
         check_references(embeddings, labels, ref_embeddings, ref_labels)
         return super().forward(embeddings, labels, self.proxies, self.proxy_labels(labels))

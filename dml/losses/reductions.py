@@ -1,4 +1,4 @@
-"""Reductions over the masked entries of each row, exact and safe for extreme values and empty rows."""
+"""Reductions over the masked entries of each row, exact for extreme values and empty rows too."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,13 +10,13 @@ from torch.nn import functional as F
 class _MaskedLogSumExp(torch.autograd.Function):
     """log(c + Σ exp(s x)) / s over the masked entries of a row, c being 1 or 0.
 
-    The exponentials of the forward pass are kept: divided by their sum they are the gradient.
+    The forward pass keeps the exponentials; divided by their sum they are the gradient.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, x_QR: Tensor, mask_QR: Tensor, sharpness: float, plus_one: bool) -> Tensor:
         e_QR = torch.where(mask_QR, x_QR, -torch.inf)
-        # The largest exponent is taken out; the 1 has exponent 0, and a finite floor keeps −inf − −inf away.
+        # The largest exponent is factored out; that of the 1 is 0. The finite floor avoids −inf − (−inf).
         top_Q1 = e_QR.amax(dim=1, keepdim=True).clamp_min_(0.0 if plus_one else torch.finfo(x_QR.dtype).min)
         e_QR = e_QR.sub_(top_Q1).mul_(sharpness).exp_()
         sum_Q1 = e_QR.sum(dim=1, keepdim=True)
@@ -29,7 +29,7 @@ class _MaskedLogSumExp(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: FunctionCtx, grad_Q: Tensor) -> tuple[Tensor, None, None, None]:
         e_QR, sum_Q1 = ctx.saved_tensors  # type: ignore[attr-defined]
-        # The sum holds exp(0), but for an empty row, whose gradient is 0 and not 0/0.
+        # The sum is at least exp(0), except in an empty row, whose gradient must be 0 and not 0/0.
         return e_QR * (grad_Q[:, None] / sum_Q1.clamp_min(1.0)), None, None, None
 
 
@@ -43,7 +43,7 @@ def log_one_plus_sum_exp(
 ) -> Float[Tensor, "Q"]:
     """1/s · log(1 + Σ exp(s x)) over the masked entries of each row; 0 for an empty row.
 
-    A smooth maximum of 0 and the entries, the sharper the larger the sharpness s > 0.
+    A smooth maximum of 0 and the entries; it becomes the maximum as the sharpness s > 0 grows.
     """
     return _MaskedLogSumExp.apply(x, mask, sharpness, True)
 
@@ -59,7 +59,7 @@ def masked_mean(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Ten
 
 
 def masked_softmax(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "Q R"]:
-    """Softmax over the masked entries of each row, zero elsewhere. For weights: it passes no gradient."""
+    """Softmax over the masked entries of each row, zero elsewhere, without gradient: for weights."""
     x_QR = x.detach()
     return torch.where(mask, torch.exp(x_QR - log_sum_exp(x_QR, mask)[:, None]), 0.0)
 
@@ -75,5 +75,5 @@ def masked_max(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tens
 
 
 def softplus(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """log(1 + exp(x)) without the jump that `F.softplus` has where it turns linear, at 20."""
+    """log(1 + exp(x)), without the jump of `F.softplus` at 20, where it becomes linear."""
     return -F.logsigmoid(-x)

@@ -8,19 +8,22 @@ from dml.losses.reductions import log_sum_exp, masked_mean
 
 
 class SupervisedContrastiveLoss(PairLoss):
-    """Supervised contrastive loss: each positive told from all other images of the batch.
+    """Supervised contrastive loss: separates each positive from all other images of the batch.
 
         ℓ_i = mean_P −log(exp(S_ip / τ) / Σ_{P ∪ N} exp(S_ij / τ))
 
     Source: Khosla et al., NeurIPS 2020, equation 2. An anchor without positives gives 0.
 
-    An anchor's positives compete: one that already outweighs the mean of them, softmax_p > 1/|P|, is pushed
-    away. It is the one loss here whose gradient may be positive on a positive pair.
+    An anchor's positives compete: a positive whose softmax exceeds 1/|P| is pushed away. This is the only loss here
+    whose gradient can be positive on a positive pair.
 
-    Deviations: the authors' code multiplies by τ over a base temperature, 0.07 both; here the factor is 1.
+    Deviations: the authors' code multiplies the loss by τ / base temperature, both 0.07; here the factor is 1.
 
     Args:
         tau: τ > 0, temperature.
+
+    Raises:
+        ValueError: τ is not positive.
     """
 
     def __init__(self, tau: float = 0.1) -> None:

@@ -1,4 +1,4 @@
-"""Triplet losses: every negative less similar to the anchor than every positive, by a margin."""
+"""Triplet losses: a positive should be more similar to the anchor than a negative, by a margin."""
 
 import torch
 from jaxtyping import Float
@@ -14,20 +14,23 @@ class TripletLoss(PairLoss):
 
         ℓ_i = mean over the active triplets (p, n) of S_in − S_ip + λ;    active: S_in − S_ip + λ > 0
 
-    Source: Weinberger and Saul, JMLR 2009; the mean over active triplets as Hermans et al., arXiv 1703.07737
-    (batch all ≠ 0); similarities as Wang et al., CVPR 2019, section 3. With `average="all"` the inactive triplets
-    count as zeros: a pair's weight then is the number of active triplets it is in, up to a constant, as in the
-    comparison of Wang et al.; how many others are active does not matter to it.
+    Source: Weinberger and Saul, JMLR 2009; the mean over active triplets as in Hermans et al., arXiv 1703.07737
+    (batch all ≠ 0); similarities as in Wang et al., CVPR 2019, section 3. With `average="all"` inactive triplets
+    count as zeros. A pair's weight is then the number of active triplets it is in, up to a constant, as in the
+    comparison of Wang et al., and does not depend on the number of other active triplets.
 
-    The loss is linear in each active triplet, so it is Σ c_ij S_ij up to sign and constant, c_ij counting the
-    active triplets that the pair is in: sorted rows give the counts and no triplet is ever written out.
+    The loss is linear in each active triplet, so it is Σ ±c_ij S_ij plus a constant, where c_ij is the number of
+    active triplets of the pair. The counts come from sorted rows; no triplet is listed.
 
-    Deviations: the mean is taken anchor by anchor, then over anchors; similarities in place of distances (a
-    margin m in squared Euclidean distance is λ = m/2).
+    Deviations: the mean is over each anchor's triplets, then over anchors. Similarities are used in place of
+    distances; a margin m in squared Euclidean distance is λ = m/2.
 
     Args:
         lam: λ > 0, margin in similarity.
-        average: "active" or "all", over which of an anchor's triplets.
+        average: "active" for the mean over an anchor's active triplets, "all" for that over all its triplets.
+
+    Raises:
+        ValueError: λ is not positive, or `average` is neither.
     """
 
     semi_hard = False
@@ -51,29 +54,32 @@ class TripletLoss(PairLoss):
 
 
 class SemiHardTripletLoss(TripletLoss):
-    """Triplet loss over the semi-hard triplets of an anchor: the negative is within λ below the positive.
+    """Triplet loss over an anchor's semi-hard triplets, whose negative lies less than λ below the positive.
 
         ℓ_i = mean over (p, n) with S_ip − λ < S_in < S_ip of S_in − S_ip + λ
 
     Source: Schroff, Kalenichenko and Philbin, CVPR 2015, section 3.2.
 
-    Deviations: all semi-hard negatives of a positive, where the authors take one; further as `TripletLoss`.
+    Deviations: all semi-hard negatives of a positive count; the authors take one. Those of `TripletLoss` apply too.
 
     Args:
         lam, average: as in `TripletLoss`.
+
+    Raises:
+        ValueError: as in `TripletLoss`.
     """
 
     semi_hard = True
 
 
 class BatchHardTripletLoss(PairLoss):
-    """Triplet loss of an anchor's least similar positive and most similar negative.
+    """Triplet loss of an anchor's hardest pairs: its least similar positive and most similar negative.
 
         ℓ_i = [max_N S_ij − min_P S_ij + λ]₊
 
     Source: Hermans, Beyer and Leibe, arXiv 1703.07737, section 2 (batch hard).
 
-    Deviations: similarities in place of Euclidean distances; ties share the gradient.
+    Deviations: similarities in place of Euclidean distances; equal similarities share the gradient.
 
     Args:
         lam: λ, margin in similarity.
@@ -86,5 +92,5 @@ class BatchHardTripletLoss(PairLoss):
     def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
         hardest_negative_Q1 = masked_max(similarity, pairs.negative)
         hardest_positive_Q1 = masked_min(similarity, pairs.positive)
-        # An anchor without one of the kinds has −inf here.
+        # For an anchor without positives or without negatives the difference is −inf.
         return (hardest_negative_Q1 - hardest_positive_Q1 + self.lam).relu().squeeze(1)

@@ -1,8 +1,8 @@
 """Pair weighting: how much each pair of a row counts.
 
 A weighting is called as `weighting(similarity, pairs)` and returns weights ≥ 0, (Q, R), zero off the pairs.
-Those named after a loss are its analytic |∂ℓ_i/∂S_ij|. Source: Wang et al., CVPR 2019, section 3, and Liu et
-al., arXiv 1905.12837, which takes mining and weighting apart.
+A weighting named after a loss is the analytic |∂ℓ_i/∂S_ij| of that loss. Source: Wang et al., CVPR 2019, section 3,
+and Liu et al., arXiv 1905.12837, who separate mining from weighting.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def by_kind(positive: Weights, negative: Weights, pairs: Pairs) -> Weights:
 
 
 class ConstantWeighting:
-    """w = 1 for each pair; of the contrastive loss where λ is given.
+    """w = 1 for each pair; with λ, the weights of the contrastive loss.
 
     Args:
         lam: λ, similarity above which a negative counts; None counts all.
@@ -40,13 +40,16 @@ class ConstantWeighting:
 
 
 class PowerWeighting:
-    """w⁺ = [1 + m − S]₊^p and w⁻ = [S + m]₊^p: the further from its optimum the heavier.
+    """w⁺ = [1 + m − S]₊^p and w⁻ = [S + m]₊^p: powers of the distance from the optimum.
 
-    Linear, p = 1, it is the pace of the circle loss (Sun et al., CVPR 2020, section 3).
+    With p = 1 these are the factors aₚ and aₙ of the circle loss (Sun et al., CVPR 2020, section 3).
 
     Args:
-        m: relaxation; positives weigh nothing at 1 + m, negatives at −m.
+        m: relaxation; the weight is zero at S = 1 + m for a positive, at S = −m for a negative.
         p: power, above 0.
+
+    Raises:
+        ValueError: p is not positive.
     """
 
     def __init__(self, m: float = 0.0, p: float = 1.0) -> None:
@@ -60,7 +63,9 @@ class PowerWeighting:
 
 
 class ExponentialWeighting:
-    """w⁺ = softmax_P(−α S), w⁻ = softmax_N(β S); of the lifted structure loss, hinge open, at α = β = 1.
+    """w⁺ = softmax_P(−α S), w⁻ = softmax_N(β S).
+
+    With α = β = 1 these are the weights of the lifted structure loss where its hinge is active.
 
     Args:
         alpha: α ≥ 0, sharpness among the positives.
@@ -76,12 +81,12 @@ class ExponentialWeighting:
 
 
 class LogisticWeighting:
-    """w⁺ = α/|P| · σ(α (λ − S)), w⁻ = β/|N| · σ(β (S − λ)); of the binomial deviance loss.
+    """w⁺ = α/|P| · σ(α (λ − S)), w⁻ = β/|N| · σ(β (S − λ)): the weights of the binomial deviance loss.
 
     Args:
         alpha: α > 0, sharpness of the positives' weights.
         beta: β > 0, sharpness of the negatives' weights.
-        lam: λ, the similarity at which positives and negatives part.
+        lam: λ, similarity threshold between positives and negatives.
     """
 
     def __init__(self, alpha: float = 2.0, beta: float = 50.0, lam: float = 0.5) -> None:
@@ -96,14 +101,16 @@ class LogisticWeighting:
 
 
 class MultiSimilarityWeighting:
-    """w⁺ = e^x / (1 + Σ_P e^x), x = α (λ − S), and w⁻ alike, x = β (S − λ); of the multi-similarity loss.
+    """The weights of the multi-similarity loss.
+
+        w⁺ = e^x / (1 + Σ_P e^x),  x = α (λ − S);    w⁻ = e^y / (1 + Σ_N e^y),  y = β (S − λ)
 
     Source: Wang et al., CVPR 2019, section 4.
 
     Args:
         alpha: α > 0, sharpness of the positives' weights.
         beta: β > 0, sharpness of the negatives' weights.
-        lam: λ, the similarity at which positives and negatives part.
+        lam: λ, similarity threshold between positives and negatives.
     """
 
     def __init__(self, alpha: float = 2.0, beta: float = 40.0, lam: float = 0.5) -> None:
@@ -118,7 +125,7 @@ class MultiSimilarityWeighting:
 
 
 class TripletWeighting:
-    """The share of the anchor's active triplets S_p − λ < S_n that the pair is in; of the triplet loss.
+    """Share of the anchor's active triplets, S_p − λ < S_n, that the pair is in: the weights of the triplet loss.
 
     Args:
         lam: λ > 0, margin in similarity.

@@ -1,4 +1,4 @@
-"""Embedders: backbones, their weights and input conventions, pooling and head."""
+"""Embedders: backbones with their weights and input conventions, pooling and head."""
 
 from dml.models.backbones import TorchvisionBackbone, torchvision_embedder
 from dml.models.bninception import BNInception, bninception_embedder

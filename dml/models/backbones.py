@@ -1,4 +1,4 @@
-"""Any of torchvision's classification networks as a backbone, by name."""
+"""Torchvision's convolutional classification networks as backbones, by name."""
 
 import copy
 import warnings
@@ -18,14 +18,14 @@ from dml.models.weights import Published, load_weights
 
 
 class ChildrenTracer(fx.Tracer):
-    """Writes down a network's own `forward`; its children stay whole, training behaviour and all."""
+    """Traces a network's `forward` with its children as leaves, so they keep their own training behaviour."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return True
 
 
 def only_pools(node: fx.Node, network: nn.Module) -> bool:
-    """Whether a step between feature map and classifier only pools, flattens or drops out."""
+    """Whether a step between feature map and classifier only pools, flattens or applies dropout."""
     if node.op == "call_module":
         step = network.get_submodule(str(node.target))
         return isinstance(step, nn.AdaptiveAvgPool2d | nn.Flatten | nn.Dropout)
@@ -33,16 +33,16 @@ def only_pools(node: fx.Node, network: nn.Module) -> bool:
 
 
 def feature_extractor(network: nn.Module) -> fx.GraphModule:
-    """A classification network up to the last map that its classifier, or the pooling before it, takes.
+    """A classification network up to its last feature map, without pooling and classifier.
 
-    Found in the network's own `forward`: the classifier is its last child, and from there the cut moves back
-    over all that only pools. What `forward` does between children, such as DenseNet's last ReLU, is kept, and
-    parameters keep their names.
+    The cut is found in the traced `forward`: it starts at the classifier, which is the last child, and moves back
+    over steps that only pool. Operations between children, such as DenseNet's last ReLU, are kept. Parameters keep
+    their names.
 
     Args:
         network: a network of `torchvision.models`.
     """
-    # In training, some networks return auxiliary classifiers too.
+    # In training mode some networks return the outputs of auxiliary classifiers too.
     graph = ChildrenTracer().trace(network.eval())
     *_, (classifier, _) = network.named_children()
     called = next(node for node in graph.nodes if node.op == "call_module" and node.target == classifier)
@@ -57,7 +57,7 @@ def feature_extractor(network: nn.Module) -> fx.GraphModule:
 
 
 def published_weights(name: str) -> WeightsEnum:
-    """The first ImageNet weights published for a network, those that the literature used.
+    """The first ImageNet weights that torchvision published for a network; the literature used these.
 
     Raises:
         UserError: torchvision has no classification network of this name.
@@ -79,10 +79,10 @@ class TorchvisionBackbone(Backbone):
 
     Attributes:
         features: the network; its keys are those of torchvision's checkpoints.
-        classifier_keys: the keys of such a checkpoint that the features leave out.
+        classifier_keys: the keys of such a checkpoint that `features` does not have.
 
     Raises:
-        UserError: no such network, or one whose features are no map (vision transformers with a class token).
+        UserError: there is no such network, or it has no feature map (vision transformers with a class token).
     """
 
     def __init__(self, name: str) -> None:
@@ -91,12 +91,12 @@ class TorchvisionBackbone(Backbone):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # about the random weights of GoogLeNet
             network = models.get_model(name, weights=None)
-        # GoogLeNet and Inception v3 were trained on another mean; torchvision does so with its weights only.
+        # GoogLeNet and Inception v3 were trained with another mean; torchvision sets this only with its weights.
         if hasattr(network, "transform_input"):
             network.transform_input = True
         self.features = feature_extractor(network)
         self.classifier_keys = network.state_dict().keys() - self.features.state_dict().keys()
-        # On the meta device nothing is computed but shapes.
+        # The meta device computes shapes only.
         maps = copy.deepcopy(self.features).to("meta")(torch.empty(1, 3, 224, 224, device="meta"))
         if maps.ndim != 4:
             raise UserError(f"model.name={name} has no feature map to pool: choose a convolutional network.")
@@ -118,7 +118,10 @@ def torchvision_embedder(
     Args:
         name: torchvision's name of the network, for example "resnet50".
         embedding_dim, pool, freeze_batchnorm: as in `Embedder`.
-        weights: as in `load_weights`; a file is a state dict of torchvision's whole network.
+        weights: as in `load_weights`; a file holds a state dict of torchvision's network.
+
+    Raises:
+        UserError: as in `TorchvisionBackbone`, `load_weights` and `Embedder`.
     """
     backbone = TorchvisionBackbone(name)
     published = published_weights(name)

@@ -1,4 +1,4 @@
-"""BN-Inception, the backbone of most published results of this field."""
+"""BN-Inception, the backbone of most published results in deep metric learning."""
 
 from typing import NamedTuple
 
@@ -19,10 +19,10 @@ IMAGENET = Published(
 
 
 class Inception(NamedTuple):
-    """Channels of an Inception block's four branches, side by side in its output.
+    """Channels of an Inception block's four branches, which the output concatenates.
 
-    A block without a 1×1 branch halves the map: its 3×3 branches end in stride 2, and its pooled branch is
-    the input itself, pooled.
+    A block without a 1×1 branch halves the map: its 3×3 branches end with stride 2, and its pooling branch has no
+    convolution.
     """
 
     name: str
@@ -57,27 +57,26 @@ BLOCKS = (
 
 
 def halve(maps: Float[Tensor, "B F H W"]) -> Float[Tensor, "B F h w"]:
-    """Max pooling over 3×3, stride 2, rounding up as Caffe does: the last window may hang over the edge."""
+    """3×3 max pooling with stride 2; as in Caffe, sizes are rounded up, so the last window may cross the edge."""
     return F.max_pool2d(maps, 3, stride=2, ceil_mode=True)
 
 
 def even(maps: Float[Tensor, "B F H W"]) -> Float[Tensor, "B F h w"]:
-    """Maps, which must not be negative, with a row or column of zeros after an odd last one.
+    """Pads an odd height or width with zeros to an even one; the maps must not be negative.
 
-    Without it, an odd map leaves `halve` one smaller than the 3×3 convolutions of stride 2 beside it, and the
-    published network stops with an error (images of 112 px). Maps of 224 and 227 px are even there.
+    Without padding, `halve` of an odd map is one pixel smaller than the 3×3 convolutions with stride 2 in the same
+    block, and the published network fails (images of 112 px). For images of 224 and 227 px these maps are even.
     """
     height, width = maps.shape[2:]
     return F.pad(maps, (0, width % 2, 0, height % 2))
 
 
 class BNInception(Backbone):
-    """Inception with batch normalisation: 224 and 227 px to (B, 1024, 7, 7).
+    """BN-Inception: images of 224 or 227 px to maps of (B, 1024, 7, 7).
 
     Source: Ioffe & Szegedy, Batch Normalization, ICML 2015, figure 5, in the layout of its Caffe release:
-    convolutions have a bias although batch norm follows, and pooling rounds up. Names and shapes of all
-    parameters are those of the published `bn_inception-52deb4733.pth`, and the 10,270,240 parameters are all
-    of its own but the classifier's.
+    convolutions have a bias although batch norm follows, and pooling rounds up. The 10,270,240 parameters are those
+    of the published `bn_inception-52deb4733.pth`, with its names and shapes, without the classifier.
     """
 
     out_channels = 1024
@@ -108,20 +107,20 @@ class BNInception(Backbone):
             self.add_unit(f"{name}_pool_proj", block.inputs, block.pool_proj, kernel=1)
 
     def units(self, x: Float[Tensor, "B C H W"], *names: str) -> Float[Tensor, "B F h w"]:
-        """Convolution, batch norm and ReLU, one unit after the other."""
+        """Units of convolution, batch norm and ReLU, applied in sequence."""
         for name in names:
             x = F.relu(self.get_submodule(f"{name}_bn")(self.get_submodule(name)(x)))
         return x
 
     def pooled(self, x: Float[Tensor, "B C H W"], block: Inception) -> Float[Tensor, "B F h w"]:
-        """An Inception block's pooled branch."""
+        """An Inception block's pooling branch."""
         if block.stride == 2:
             return halve(even(x))
         pool = F.max_pool2d if block.pool == "max" else F.avg_pool2d
         return self.units(pool(x, 3, stride=1, padding=1), f"inception_{block.name}_pool_proj")
 
     def inception(self, x: Float[Tensor, "B C H W"], block: Inception) -> Float[Tensor, "B F h w"]:
-        """An Inception block's branches, side by side."""
+        """An Inception block: its branches, concatenated."""
         name = f"inception_{block.name}"
         branches = [self.units(x, f"{name}_1x1")] if block.one else []
         branches.append(self.units(x, f"{name}_3x3_reduce", f"{name}_3x3"))
@@ -131,7 +130,7 @@ class BNInception(Backbone):
         return torch.cat(branches, dim=1)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1024 h w"]:
-        """The feature map of images in BGR, 0–255, less their mean."""
+        """Feature map of BGR images in 0–255 with the mean subtracted."""
         x = halve(self.units(images, "conv1_7x7_s2"))
         x = halve(self.units(x, "conv2_3x3_reduce", "conv2_3x3"))
         for block in BLOCKS:

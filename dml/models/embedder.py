@@ -1,5 +1,6 @@
-"""The embedder: images to points on the unit sphere."""
+"""The embedder: images to embeddings of unit length."""
 
+import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,7 +24,7 @@ class Backbone(nn.Module):
 def embedding_head(in_features: int, embedding_dim: int | None) -> nn.Linear | nn.Identity:
     """A linear map to the embedding, or the identity where `embedding_dim` is None.
 
-    The weights start Kaiming normal by fan-out, the bias at zero.
+    The weights are initialised Kaiming normal by fan-out, the bias with zero.
 
     Raises:
         UserError: `embedding_dim` is not positive.
@@ -44,15 +45,15 @@ class Embedder(nn.Module):
         images ─► preprocessing ─► backbone ─► global pooling ─► linear head ─► z / |z|
         (B, C, H, W)              (B, F, h, w)     (B, F)            (B, D)        (B, D)
 
-    The head's start and the frozen batch norm are those of the released code of Wang et al., CVPR 2019.
+    The head's initialisation and the frozen batch norm are those of the released code of Wang et al., CVPR 2019.
 
     Args:
         backbone: network from preprocessed images to a feature map.
-        preprocessing: what the backbone's weights take a pixel to be.
-        embedding_dim: D ≥ 1; None for no head, D = F: the backbone's own features as a baseline.
+        preprocessing: the input convention of the backbone's weights.
+        embedding_dim: D ≥ 1; None for no head, with D = F (the backbone's features as a baseline).
         pool: global pooling, "max", "mean" or "sum" of both.
-        freeze_batchnorm: batch norm keeps its running statistics, and normalises by them, in training too;
-            its scale and shift are still learnt.
+        freeze_batchnorm: batch norm keeps its running statistics and normalises with them in training too; scale
+            and shift are still learnt.
 
     Attributes:
         embedding_dim: D.
@@ -79,7 +80,7 @@ class Embedder(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> "Embedder":
-        """Switch to training or evaluation; frozen batch norm stays in evaluation, whoever calls."""
+        """Switch to training or evaluation mode; frozen batch norm stays in evaluation mode."""
         super().train(mode)
         if self.freeze_batchnorm:
             for module in self.modules():
@@ -90,11 +91,11 @@ class Embedder(nn.Module):
     def feature_map(
         self, images: Float[Tensor, "B C H W"] | UInt8[Tensor, "B C H W"]
     ) -> Float[Tensor, "B F h w"]:
-        """The backbone's map, (B, F, h, w), of images as in `forward`."""
+        """The backbone's feature map, (B, F, h, w); arguments and errors as in `forward`."""
         try:
             return self.backbone(self.preprocessing(images))
         except RuntimeError as error:
-            # The two ways in which torch says that a window is larger than the map it slides over.
+            # torch's two messages for a window that is larger than its map.
             if "too small" not in str(error) and "greater than actual input size" not in str(error):
                 raise
             height, width = images.shape[2:]
@@ -104,7 +105,7 @@ class Embedder(nn.Module):
             ) from error
 
     def forward(self, images: Float[Tensor, "B C H W"] | UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
-        """Embeddings of unit length, (B, D), in float32 under autocast too.
+        """Embeddings of unit length, (B, D): float64 from a float64 network, else float32, under autocast too.
 
         Args:
             images: (B, C, H, W) or (B, 1, H, W), RGB in [0, 1], or in 0–255 as uint8.
@@ -113,4 +114,4 @@ class Embedder(nn.Module):
             UserError: the images are too small for the backbone, or have the wrong number of channels.
         """
         z_BD = self.head(self.pool(self.feature_map(images)))
-        return F.normalize(z_BD.float(), dim=1)
+        return F.normalize(z_BD.to(torch.promote_types(z_BD.dtype, torch.float32)), dim=1)

@@ -1,4 +1,4 @@
-"""Global pooling: one number a channel from a feature map."""
+"""Global pooling: a feature map to one number per channel."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,17 +7,17 @@ from dml.errors import UserError
 
 
 def max_pool(maps: Float[Tensor, "B F h w"]) -> Float[Tensor, "B F"]:
-    """The strongest answer of each channel."""
+    """The maximum of each channel."""
     return maps.amax(dim=(2, 3))
 
 
 def mean_pool(maps: Float[Tensor, "B F h w"]) -> Float[Tensor, "B F"]:
-    """The mean answer of each channel."""
+    """The mean of each channel."""
     return maps.mean(dim=(2, 3))
 
 
 def sum_of_both(maps: Float[Tensor, "B F h w"]) -> Float[Tensor, "B F"]:
-    """The strongest and the mean answer of each channel, summed."""
+    """The sum of maximum and mean of each channel."""
     return max_pool(maps) + mean_pool(maps)
 
 
@@ -35,7 +35,7 @@ class GlobalPool(nn.Module):
         super().__init__()
         poolings = {"max": max_pool, "mean": mean_pool, "sum": sum_of_both}
         if pool not in poolings:
-            raise UserError(f"model.pool is max, mean or sum (of both), not {pool!r}.")
+            raise UserError(f"model.pool must be max, mean or sum (of both), not {pool!r}.")
         self.pool = poolings[pool]
 
     def forward(self, maps: Float[Tensor, "B F h w"]) -> Float[Tensor, "B F"]:

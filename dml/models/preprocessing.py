@@ -1,4 +1,4 @@
-"""The input convention of a network: what its weights take a pixel to be."""
+"""The input convention of a network: channel order, scale, mean and standard deviation of its pixels."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,16 @@ from dml.errors import UserError
 
 
 class Preprocessing(nn.Module):
-    """RGB images in [0, 1] to the numbers a network was trained on: (scale · x − mean) / std.
+    """RGB images in [0, 1] to the input that a network was trained on: (scale · x − mean) / std.
 
-    It belongs to the network, not to the data, so that every dataset serves every network. Images of one
-    channel are repeated into all the network's channels. Nothing here is stored in checkpoints.
+    It belongs to the network, not to the data, so every dataset works with every network. Images of one channel
+    are repeated to the network's number of channels. Checkpoints do not contain mean and std.
 
     Args:
         mean: mean of each channel, in the network's own order and scale.
         std: standard deviation of each channel, likewise.
-        scale: what a white pixel becomes before centring, 1 or 255.
-        bgr: the network takes blue first, as Caffe's networks do.
+        scale: value of a white pixel before the mean is subtracted, 1 or 255.
+        bgr: the network's channel order is BGR, as in Caffe.
     """
 
     mean: Tensor
@@ -37,7 +37,7 @@ class Preprocessing(nn.Module):
     def forward(
         self, images: Float[Tensor, "B channels H W"] | UInt8[Tensor, "B channels H W"]
     ) -> Float[Tensor, "B C H W"]:
-        """Images as the network takes them, (B, C, H, W).
+        """The network's input, (B, C, H, W).
 
         Args:
             images: (B, C, H, W) or (B, 1, H, W), RGB in [0, 1], or in 0–255 as uint8.
@@ -50,13 +50,16 @@ class Preprocessing(nn.Module):
                 f"The images have {images.shape[1]} channels and the network takes {len(self.mean)}: "
                 "choose another model, or set its in_channels."
             )
-        # Convolutions are fastest with channels last in memory.
-        images = in_unit_range(images).to(memory_format=torch.channels_last)
+        # Convolutions are fastest in channels-last memory format.
+        images = in_unit_range(images, torch.promote_types(self.mean.dtype, torch.float32))
+        images = images.to(memory_format=torch.channels_last)
         if self.bgr:
             images = images.flip(1)
         return (images * self.scale - self.mean) / self.std
 
 
-def in_unit_range(images: Float[Tensor, "*shape"] | UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Images of 0–255 in uint8 as floats in [0, 1]; floats as they are."""
-    return to_dtype(images, torch.float32, scale=True) if images.dtype == torch.uint8 else images
+def in_unit_range(
+    images: Float[Tensor, "*shape"] | UInt8[Tensor, "*shape"], dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "*shape"]:
+    """uint8 images, 0–255, as floats of type `dtype` in [0, 1]; float images unchanged."""
+    return to_dtype(images, dtype, scale=True) if images.dtype == torch.uint8 else images

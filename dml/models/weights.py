@@ -1,4 +1,4 @@
-"""Loading pretrained weights: all of them, or an error that says which do not fit."""
+"""Loads pretrained weights: all of them, or an error that names those that do not fit."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -16,8 +16,8 @@ class Published(NamedTuple):
     """A network's published ImageNet weights.
 
     Attributes:
-        url: where they are; the file's name ends in the beginning of its SHA-256. None where there are none.
-        surplus: keys of a full checkpoint that the feature map does not need: the classifier's.
+        url: address of the file, whose name ends with the first digits of its SHA-256; None if there is no file.
+        surplus: keys of the file that the feature extractor does not use, those of the classifier.
     """
 
     url: str | None
@@ -25,16 +25,16 @@ class Published(NamedTuple):
 
 
 def load_weights(network: nn.Module, weights: str | None, published: Published) -> None:
-    """Load every parameter and buffer of a network, in place, or none.
+    """Load all parameters and buffers of a network in place, or none of them.
 
     Args:
-        network: a feature extractor whose keys are those of the published file.
-        weights: "imagenet" for the published weights, downloaded once; a file that `torch.save` wrote from a
-            state dict; or None to leave the network as it is.
-        published: where the ImageNet weights are, and which keys a file may have to spare.
+        network: a feature extractor with the keys of the published file.
+        weights: "imagenet" for the published weights, downloaded once; a file with a state dict written by
+            `torch.save`; None to leave the network as it is.
+        published: address of the ImageNet weights, and the keys that a file may have in addition.
 
     Raises:
-        UserError: the weights cannot be had or read, or their keys or shapes are not the network's.
+        UserError: the weights cannot be downloaded or read, or their keys or shapes are not those of the network.
     """
     if weights is None:
         return
@@ -42,10 +42,10 @@ def load_weights(network: nn.Module, weights: str | None, published: Published) 
     source = f"model.weights={weights}"
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(
-            f"{source} is not a state dict, names to tensors: save one with "
+            f"{source} is not a state dict (names to tensors): save one with "
             "torch.save(network.state_dict(), file); a checkpoint of a whole run goes to ckpt_path."
         )
-    # torchvision still publishes its DenseNets under older names: denselayer1.norm.1 for denselayer1.norm1.
+    # torchvision's DenseNet files still have older key names: denselayer1.norm.1 for denselayer1.norm1.
     state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)", r"\1\2", key): t for key, t in state.items()}
     if misfit := describe_misfit(network.state_dict(), state, published.surplus):
         raise UserError(
@@ -57,7 +57,7 @@ def load_weights(network: nn.Module, weights: str | None, published: Published) 
 
 
 def download(url: str | None) -> Any:
-    """What `torch.save` put into the file at a URL, its hash checked; kept in torch's own cache."""
+    """The content of a `torch.save` file at a URL, checked by its hash and cached by torch."""
     if url is None:
         raise UserError("This network has no ImageNet weights: set model.weights to null or to a file.")
     try:
@@ -70,9 +70,9 @@ def download(url: str | None) -> Any:
 
 
 def read(path: Path) -> Any:
-    """What `torch.save` put into a file."""
+    """The content of a `torch.save` file."""
     if not path.is_file():
-        raise UserError(f"model.weights={path} is no file: set it to a file, to imagenet or to null.")
+        raise UserError(f"model.weights={path} is not a file: set it to a file, to imagenet or to null.")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or foreign file can fail in any way
@@ -85,9 +85,9 @@ def read(path: Path) -> Any:
 def describe_misfit(
     wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], surplus: Collection[str]
 ) -> str | None:
-    """What keeps one state dict from standing in for another, or None where nothing does.
+    """Why a state dict does not fit a network's, or None if it fits.
 
-    Batch norm's counters of batches are not asked for: they change no output, and older files have none.
+    Batch norm's `num_batches_tracked` may be missing: it does not affect the output, and older files lack it.
     """
     missing = [key for key in wanted if key not in found and not key.endswith("num_batches_tracked")]
     extra = [key for key in found if key not in wanted and key not in surplus]

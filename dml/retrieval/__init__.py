@@ -1,17 +1,18 @@
 """Exact retrieval and its metrics."""
 
-from dml.retrieval.clustering import nmi
+from dml.retrieval.clustering import clustering_metrics
 from dml.retrieval.index import Neighbours, nearest
-from dml.retrieval.metrics import RetrievalSums, retrieval_metrics, retrieval_sums
+from dml.retrieval.metrics import QueryMetrics, query_metrics, recall_metrics, retrieval_metrics
 from dml.retrieval.ranking import Ranking, rank_positives
 
 __all__ = [
     "Neighbours",
+    "QueryMetrics",
     "Ranking",
-    "RetrievalSums",
+    "clustering_metrics",
     "nearest",
-    "nmi",
+    "query_metrics",
     "rank_positives",
+    "recall_metrics",
     "retrieval_metrics",
-    "retrieval_sums",
 ]

@@ -1,4 +1,4 @@
-"""Normalised mutual information of classes and clusters."""
+"""How well clusters of the embeddings agree with the classes: NMI and AMI."""
 
 import torch
 from jaxtyping import Float, Int
@@ -8,33 +8,63 @@ from dml.retrieval.similarity import as_embeddings
 
 
 @torch.no_grad()
-def nmi(
-    embeddings: Float[Tensor, "N D"], labels: Int[Tensor, "N"], seed: int = 0, iterations: int = 20
-) -> float:
-    """Normalised mutual information of the classes and as many k-means clusters, in [0, 1].
+def k_means(
+    embeddings: Float[Tensor, "N D"], clusters: int, seed: int = 0, starts: int = 5, iterations: int = 20
+) -> Int[Tensor, "N"]:
+    """Each embedding's cluster, (N,) on the CPU: FAISS's k-means on all points, the best of several starts.
 
-        NMI = 2 I(class; cluster) / (H(class) + H(cluster))
-
-    k-means is FAISS's, on all points, from one random start; the ratio is scikit-learn's, by default over
-    the arithmetic mean of the entropies. It varies with the seed: compare several before believing a gain.
+    The start with the smallest sum of squared distances to the centroids is kept. The first centroids are drawn far
+    apart by AFK-MC², which approximates k-means++ (Bachem et al., NeurIPS 2016). One start from random points found
+    ten perfectly separate clusters for none of 20 seeds, the best of five such starts for four of them, the best of
+    five starts by AFK-MC² for all.
 
     Args:
-        embeddings: (N, D), expected L2-normalised.
-        labels: (N,) with C different classes, and so C clusters.
-        seed: of the first centroids; the same seed, machine and number of threads give the same figure.
-        iterations: of k-means.
+        embeddings: (N, D).
+        clusters: from 1 to N.
+        seed: of the first centroids; the same seed, machine and number of threads give the same clusters.
+        starts: number of starts. Five took 1 to 2 s of processor time for 5,924 × 512 embeddings in 100 clusters;
+            the time grows in proportion to N, D, the clusters and the starts.
+        iterations: of each start.
 
     Raises:
         UserError: an embedding holds a NaN or an infinity.
     """
     import faiss  # lazily: its threads must not start in a process that goes on to fork
-    from sklearn.metrics import normalized_mutual_info_score
 
     z_ND = as_embeddings(embeddings, "clustered").cpu().numpy()
-    clusters = len(labels.unique())
     # Without the limits FAISS warns of small clusters and drops points of large ones.
     limits = {"min_points_per_centroid": 1, "max_points_per_centroid": len(z_ND)}
-    kmeans = faiss.Kmeans(z_ND.shape[1], clusters, niter=iterations, seed=seed, **limits)
+    start = {"seed": seed, "nredo": starts, "init_method": faiss.ClusteringInitMethod_AFK_MC2}
+    kmeans = faiss.Kmeans(z_ND.shape[1], clusters, niter=iterations, **start, **limits)
     kmeans.train(z_ND)
-    cluster_N1 = kmeans.index.search(z_ND, 1)[1]
-    return float(normalized_mutual_info_score(labels.cpu().numpy(), cluster_N1[:, 0]))
+    return torch.from_numpy(kmeans.index.search(z_ND, 1)[1][:, 0])
+
+
+def clustering_metrics(
+    embeddings: Float[Tensor, "N D"], labels: Int[Tensor, "N"], seed: int = 0, starts: int = 5
+) -> dict[str, float]:
+    """`nmi` and `ami` of the classes and as many clusters, both from one `k_means`; 1 where they are the same.
+
+        NMI = 2 I(class; cluster) / (H(class) + H(cluster))
+        AMI = (I − E[I]) / ((H(class) + H(cluster)) / 2 − E[I])
+
+    E[I] is the mutual information to expect of clusters of these sizes drawn at random. NMI does not subtract it, so
+    it is high wherever clusters are many and small; AMI is 0 on average for random clusters and may be negative.
+    Source: Vinh, Epps and Bailey, JMLR 2010; both as computed by scikit-learn.
+
+    Args:
+        embeddings: (N, D), expected L2-normalised.
+        labels: (N,) with C different classes, and so C clusters.
+        seed, starts: as in `k_means`.
+
+    Raises:
+        UserError: an embedding holds a NaN or an infinity.
+    """
+    from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+
+    cluster_N = k_means(embeddings, len(labels.unique()), seed, starts).numpy()
+    class_N = labels.cpu().numpy()
+    return {
+        "nmi": float(normalized_mutual_info_score(class_N, cluster_N)),
+        "ami": float(adjusted_mutual_info_score(class_N, cluster_N)),
+    }

@@ -1,15 +1,20 @@
-"""Recall@K, R-precision and MAP@R, as sums that several processes can add up."""
+"""Recall@K, R-precision and MAP@R of each query, and their means.
 
-from collections.abc import Sequence
+A metric is a function of a `Ranking` that returns one value a query. A new one is a function here, or anywhere, and a
+line under `metrics` in `conf/callbacks/default.yaml`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dml.errors import UserError
 from dml.retrieval.ranking import Ranking, rank_positives
 
+Metric = Callable[[Ranking], Float[Tensor, "Q"]]
 UNIT = 2**40  # a metric's value of 1 in a sum of whole numbers: 12 digits, and room for 8 million queries
 
 
@@ -40,54 +45,56 @@ def map_at_r(ranking: Ranking) -> Float[Tensor, "Q"]:
     return ranking.average_precision_at_r
 
 
-@dataclass(frozen=True)
-class RetrievalSums:
-    """Sums of the metrics over a share of the queries; adding shares gives those of all queries exactly.
-
-    Attributes:
-        names: T names of metrics.
-        totals: (2 + T,) int64: queries counted, queries left out, each metric's sum in units of 1 / `UNIT`.
-            Whole numbers, so that the order of addition does not matter; to be all-reduced with SUM.
-    """
-
-    names: tuple[str, ...]
-    totals: Int[Tensor, "totals"]
-
-    def __add__(self, other: "RetrievalSums") -> "RetrievalSums":
-        if self.names != other.names:
-            raise ValueError(f"Sums of {self.names} and of {other.names} cannot be added.")
-        return RetrievalSums(self.names, self.totals + other.totals)
-
-    def means(self) -> dict[str, float]:
-        """Each metric's mean over the queries counted, and `queries_left_out`.
-
-        Raises:
-            UserError: no query was counted.
-        """
-        counted, left_out, *sums = self.totals.tolist()
-        if counted == 0:
-            raise UserError(
-                f"None of the {left_out} queries has another image of its class in the gallery: "
-                "retrieval needs classes of at least two images."
-            )
-        means = {name: total / (counted * UNIT) for name, total in zip(self.names, sums, strict=True)}
-        return means | {"queries_left_out": float(left_out)}
+METRICS: dict[str, Metric] = {"r_precision": r_precision, "map_at_r": map_at_r}
 
 
-def retrieval_sums(ranking: Ranking, ks: Sequence[int]) -> RetrievalSums:
-    """Sums of `recall_at_K` for every K of `ks`, `r_precision`, `map_at_r` over the queries with a positive.
+def recall_metrics(ks: Sequence[int]) -> dict[str, Metric]:
+    """`recall_at_K` for every K of `ks`.
 
     Raises:
         ValueError: a K is not positive.
     """
     if any(k < 1 for k in ks):
         raise ValueError(f"Every K of Recall@K must be at least 1, not {list(ks)}.")
-    values = {f"recall_at_{k}": recall_at_k(ranking, k) for k in ks}
-    values |= {"r_precision": r_precision(ranking), "map_at_r": map_at_r(ranking)}
-    counted_Q = ranking.positives > 0
-    sums = [(value_Q[counted_Q] * UNIT).round().long().sum() for value_Q in values.values()]
-    totals = torch.stack([counted_Q.sum(), (~counted_Q).sum(), *sums])
-    return RetrievalSums(tuple(values), totals)
+    return {f"recall_at_{k}": partial(recall_at_k, k=k) for k in ks}
+
+
+@dataclass(frozen=True)
+class QueryMetrics:
+    """Each query's own value of every metric, on the CPU.
+
+    Attributes:
+        has_positive: (Q,), whether the gallery holds another image of the query's class; values are meaningless
+            where it does not.
+        values: name of a metric → (Q,).
+    """
+
+    has_positive: Bool[Tensor, "Q"]
+    values: Mapping[str, Float[Tensor, "Q"]]
+
+    def means(self) -> dict[str, float]:
+        """Each metric's mean over the queries with a positive, and `queries_without_positives`.
+
+        Raises:
+            UserError: no query has a positive.
+        """
+        counted = int(self.has_positive.sum())
+        without = len(self.has_positive) - counted
+        if counted == 0:
+            raise UserError(
+                f"None of the {without} queries has another image of its class in the gallery: "
+                "retrieval needs classes of at least two images."
+            )
+        valid = {name: value_Q[self.has_positive].double() for name, value_Q in self.values.items()}
+        # Whole numbers, so that the sum does not depend on the order of the queries.
+        sums = {name: int((value_Q * UNIT).round().long().sum()) for name, value_Q in valid.items()}
+        means = {name: total / (counted * UNIT) for name, total in sums.items()}
+        return means | {"queries_without_positives": float(without)}
+
+
+def query_metrics(ranking: Ranking, metrics: Mapping[str, Metric]) -> QueryMetrics:
+    """The values of some metrics for each query of a ranking."""
+    return QueryMetrics(ranking.positives > 0, {name: metric(ranking) for name, metric in metrics.items()})
 
 
 def retrieval_metrics(
@@ -98,10 +105,9 @@ def retrieval_metrics(
     self_index: Int[Tensor, "Q"] | None = None,
     ks: Sequence[int] = (1, 2, 4, 8),
 ) -> dict[str, float]:
-    """`recall_at_K` for every K of `ks`, `r_precision`, `map_at_r` and `queries_left_out`, in one process.
+    """`recall_at_K` for every K of `ks`, `r_precision`, `map_at_r` and `queries_without_positives`, in one process.
 
-    With several processes each calls `rank_positives` and `retrieval_sums` on its share of the queries; the
-    sums added up have the same means to the last digit.
+    Several processes share the queries out with `dml.retrieval.evaluate`, with the same result to the last digit.
 
     Args:
         query, query_labels, gallery, gallery_labels, self_index: as in `rank_positives`.
@@ -112,4 +118,4 @@ def retrieval_metrics(
         ValueError: a K is not positive, or `self_index` does not fit the gallery.
     """
     ranking = rank_positives(query, query_labels, gallery, gallery_labels, self_index)
-    return retrieval_sums(ranking, ks).means()
+    return query_metrics(ranking, recall_metrics(ks) | METRICS).means()

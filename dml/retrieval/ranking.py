@@ -13,6 +13,8 @@ from dml.retrieval.similarity import as_embeddings, similarity_blocks
 class Ranking(NamedTuple):
     """What the metrics need to know of each query. Positives are the other gallery images of its class.
 
+    All on the CPU, wherever the embeddings are: the metrics are float64, which not every GPU has.
+
     Attributes:
         positives: (Q,) int64, R, how many positives there are; with none the other fields mean nothing.
         others_ahead: (Q,) int64, images of other classes at least as similar as the most similar positive.
@@ -93,12 +95,14 @@ def rank_block(S_BN: Float[Tensor, "B N"], found: Positives) -> Ranking:
     nth_M = torch.arange(1, s_BM.shape[1] + 1, device=s_BM.device)
     position_BM = nth_M + ahead_BM  # beyond M where there is no n-th positive, at −∞
     hit_BM = position_BM <= R_B1
-    precision_BM = torch.where(hit_BM, nth_M.double() / position_BM, 0.0)
 
     # In place and in float32: several times as fast as a sum of booleans, and exact below 2²⁴ images.
     others_ahead_B = S_BN.ge_(s_BM[:, :1]).sum(dim=1).long()
-    average_precision_B = precision_BM.sum(dim=1) / R_B1.flatten().clamp(min=1)
-    return Ranking(R_B1.flatten(), others_ahead_B, hit_BM.sum(dim=1), average_precision_B)
+    # float64 from here on, which Apple's GPUs do not have.
+    R_B, nth_M, position_BM, hit_BM = R_B1.flatten().cpu(), nth_M.cpu(), position_BM.cpu(), hit_BM.cpu()
+    precision_BM = torch.where(hit_BM, nth_M.double() / position_BM, 0.0)
+    average_precision_B = precision_BM.sum(dim=1) / R_B.clamp(min=1)
+    return Ranking(R_B, others_ahead_B.cpu(), hit_BM.sum(dim=1), average_precision_B)
 
 
 @torch.no_grad()

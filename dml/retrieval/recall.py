@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dml.retrieval.index import Neighbours, nearest
-from dml.retrieval.metrics import UNIT, RetrievalSums
+from dml.retrieval.metrics import QueryMetrics
 from dml.retrieval.ranking import rank_positives
 from dml.retrieval.similarity import as_embeddings
 
@@ -27,14 +27,15 @@ def has_positive(
 def largest_difference(
     query_QD: Float[Tensor, "Q D"], gallery_ND: Float[Tensor, "N D"]
 ) -> Float[Tensor, "Q"]:
-    """How far two float32 computations of a query's similarities can lie apart, as float64.
+    """How far two float32 computations of a query's similarities can lie apart; float64, on the CPU.
 
     Summed in any order, fused or not, a product of D terms errs by at most γ Σ|x_d y_d| ≤ γ ‖x‖‖y‖ with
     γ = D u / (1 − D u), u = eps / 2 (underflow aside); two such products differ by twice that. One in a
     hundred on top covers the denominator up to D = 100,000. Observed differences are a hundredth of this.
     Source: Higham, Accuracy and Stability of Numerical Algorithms, 2002, §3.1.
     """
-    norm_Q, norm_N = (torch.linalg.vector_norm(z, dim=1, dtype=torch.float64) for z in (query_QD, gallery_ND))
+    sides = query_QD.cpu(), gallery_ND.cpu()
+    norm_Q, norm_N = (torch.linalg.vector_norm(z, dim=1, dtype=torch.float64) for z in sides)
     return 1.01 * query_QD.shape[1] * torch.finfo(torch.float32).eps * norm_Q * norm_N.max()
 
 
@@ -50,7 +51,7 @@ def others_ahead_bounds(
     upper bound then is K + 1, the list's length and one.
 
     Args:
-        found: neighbours, the query itself left out.
+        found: neighbours, the query itself left out; on the CPU, for the sake of float64.
         positive_QK: which of them are of the query's class.
         difference_Q: δ, from `largest_difference`; infinity leaves everything open, as does a NaN.
     """
@@ -79,15 +80,15 @@ def count_in_lists(
 
 
 @torch.no_grad()
-def recall_sums(
+def recall_in_lists(
     query_QD: Float[Tensor, "Q D"],
     query_labels: Int[Tensor, "Q"],
     gallery_ND: Float[Tensor, "N D"],
     gallery_labels: Int[Tensor, "N"],
     self_index: Int[Tensor, "Q"] | None = None,
     ks: Sequence[int] = (1, 2, 4, 8),
-) -> RetrievalSums:
-    """Sums of `recall_at_K` for every K of `ks`: those of `rank_positives` and `retrieval_sums` to the last bit.
+) -> QueryMetrics:
+    """`recall_at_K` of each query for every K of `ks`: exactly that of `rank_positives` and `query_metrics`.
 
     Each query is judged by its list of max K + 1 neighbours from `nearest`, unless a comparison that matters
     lies within `largest_difference`; then its whole row is. Those are a few in a hundred of healthy
@@ -107,20 +108,19 @@ def recall_sums(
     if min(ks, default=0) < 1:
         raise ValueError(f"Recall@K needs at least one K, and each at least 1, not {list(ks)}.")
     query_QD, gallery_ND = as_embeddings(query_QD, "query"), as_embeddings(gallery_ND, "gallery")
-    counted_Q = has_positive(query_labels, gallery_labels, self_index)
+    counted_Q = has_positive(query_labels, gallery_labels, self_index).cpu()
     ahead_Q, open_Q = torch.zeros_like(counted_Q, dtype=torch.long), torch.ones_like(counted_Q)
     if max(ks) <= LONGEST_LIST and max(ks) + 1 < len(gallery_ND):
         found = nearest(query_QD, gallery_ND, max(ks) + 1, self_index)
-        positive_QK = gallery_labels[found.index_QK] == query_labels[:, None]
+        positive_QK = (gallery_labels[found.index_QK] == query_labels[:, None]).cpu()
+        found = Neighbours(*(field.cpu() for field in found))
         ahead_Q, open_Q = count_in_lists(found, positive_QK, largest_difference(query_QD, gallery_ND), ks)
         open_Q &= counted_Q
         if self_index is not None:
-            open_Q |= gallery_labels[self_index] != query_labels  # for rank_positives to refuse
-    row_O = open_Q.nonzero().flatten()
+            open_Q |= (gallery_labels[self_index] != query_labels).cpu()  # for rank_positives to refuse
+    row_O = open_Q.nonzero().flatten().to(query_QD.device)
     if len(row_O):
         own_O = None if self_index is None else self_index[row_O]
         share = query_QD[row_O], query_labels[row_O]
-        ahead_Q[row_O] = rank_positives(*share, gallery_ND, gallery_labels, own_O).others_ahead
-    hits = {f"recall_at_{k}": (ahead_Q[counted_Q] < k).sum() * UNIT for k in ks}
-    totals = torch.stack([counted_Q.sum(), (~counted_Q).sum(), *hits.values()])
-    return RetrievalSums(tuple(hits), totals)
+        ahead_Q[open_Q] = rank_positives(*share, gallery_ND, gallery_labels, own_O).others_ahead
+    return QueryMetrics(counted_Q, {f"recall_at_{k}": (ahead_Q < k).double() for k in ks})

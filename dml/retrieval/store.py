@@ -1,4 +1,4 @@
-"""Embeddings of an evaluation set, collected batch by batch and by all processes, and put back in order."""
+"""Collects the embeddings of an evaluation set, batch by batch on all processes, and puts them in order."""
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +17,6 @@ class EmbeddingStore:
         """Forget everything collected."""
         self._indices: list[Tensor] = []
         self._embeddings: list[Tensor] = []
-        self._ordered: Tensor | None = None
 
     def add(self, index: Int[Tensor, "B"], embedding: Float[Tensor, "B D"]) -> None:
         """Keep a batch: positions in the evaluation set, (B,), and embeddings, (B, D), as float32."""
@@ -25,18 +24,16 @@ class EmbeddingStore:
         self._embeddings.append(embedding.float())
 
     def ordered(self, size: int) -> Float[Tensor, "N D"]:
-        """All `size` embeddings, (N, D), row n that of image n, on every process; computed once.
+        """All `size` embeddings, (N, D), row n that of image n, on every process; nothing stays in the store.
 
-        Every process must call: each brings the part that it evaluated.
+        Every process must call, with the part that it evaluated in its store.
 
         Raises:
             RuntimeError: an image is missing, or an index lies outside the set.
         """
-        if self._ordered is None:
-            index, embedding = gather(torch.cat(self._indices)), gather(torch.cat(self._embeddings))
-            self._ordered = in_order(index, embedding, size)
-            self._indices, self._embeddings = [], []
-        return self._ordered
+        index, embedding = gather(torch.cat(self._indices)), gather(torch.cat(self._embeddings))
+        self.clear()
+        return in_order(index, embedding, size)
 
 
 def in_order(index: Int[Tensor, "M"], embedding: Float[Tensor, "M D"], size: int) -> Float[Tensor, "N D"]:

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,16 +10,21 @@ from typing import Any
 
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from dml.errors import UserError
 
-LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there when it is whole."""
+    """Writes a checkpoint beside its place, reads it back, and moves it there when it is whole.
+
+    The `last.ckpt` that a new one replaces stays as `previous.ckpt`. It is known to be whole: this process wrote it,
+    or went on from it; see `outdated`.
+    """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -27,6 +33,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         super().save_checkpoint(checkpoint, unfinished, storage_options)
         with open(unfinished, "rb") as stream:
             os.fsync(stream.fileno())
+        check_sums(unfinished)
+        if Path(path).name == LAST and Path(path).is_file():
+            os.replace(path, Path(path).with_name(PREVIOUS))
         os.replace(unfinished, path)
 
 
@@ -56,6 +65,50 @@ def checkpoint_to_resume(ckpt_path: str | None, resume: str | None, run_dir: str
             f"ckpt_path=last: {folder} holds no {LAST}; give the folder of the run with hydra.run.dir=…"
         )
     return newest_readable(found)
+
+
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a checkpoint is one of a run's own, so that going on from it goes on in the run's folder."""
+    return path.resolve().parent == (folder / "checkpoints").resolve()
+
+
+def outdated(folder: Path, resumed: Path | None) -> list[str]:
+    """What a run's folder holds of an earlier run, as paths within it; a run that begins sets it aside.
+
+    A run that goes on in its folder keeps what was logged and the checkpoints up to its step. A later or damaged one
+    is of a branch that ends here.
+
+    Args:
+        folder: of the run.
+        resumed: the checkpoint that the run goes on from, if it does.
+    """
+    checkpoints = [f"checkpoints/{name}" for name in (BEST, LAST, PREVIOUS)]
+    if resumed is None or not is_inside(resumed, folder):
+        return ["metrics.json", "retrievals.png", "metrics.csv", "tensorboard", *checkpoints]
+    step = read_checkpoint(resumed)["global_step"]
+    later = [name for name in checkpoints if (s := step_of(folder / name)) is None or s > step]
+    return ["metrics.json", "retrievals.png", *later]
+
+
+def step_of(path: Path) -> int | None:
+    """The step at which a checkpoint was written; None if it cannot be read."""
+    try:
+        return int(read_checkpoint(path)["global_step"])
+    except UserError:
+        return None
+
+
+def take_best(resumed: Path, folder: Path) -> None:
+    """Copy the best checkpoint that lies beside the one that a run goes on from to the run's own folder.
+
+    One that is damaged or of a later step is left where it is.
+    """
+    best, target = resumed.with_name(BEST), folder / "checkpoints" / BEST
+    step = step_of(best)
+    if step is not None and step <= read_checkpoint(resumed)["global_step"]:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(best, f"{target}.part")
+        os.replace(f"{target}.part", target)
 
 
 def newest_readable(paths: list[Path]) -> Path:
@@ -108,6 +161,11 @@ def check_sums(path: str | Path) -> None:
         damaged = archive.testzip()
     if damaged is not None:
         raise zipfile.BadZipFile(f"damaged at {damaged}")
+
+
+def run_config(checkpoint: dict[str, Any]) -> DictConfig:
+    """The configuration of the run that wrote the checkpoint, to compare; what is built comes from `read_run`."""
+    return OmegaConf.create(checkpoint["config"])
 
 
 def load_weights(learner: nn.Module, checkpoint: dict[str, Any], path: str | Path) -> None:

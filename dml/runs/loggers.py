@@ -1,13 +1,11 @@
-"""Loggers that need more than their constructor: a file to go on with, an account, or an optional package."""
+"""Loggers: CSV that a resumed run continues, Weights & Biases, TensorBoard."""
 
 import csv
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
-from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
@@ -19,7 +17,7 @@ METRICS = "metrics.csv"
 
 
 class AppendingWriter(ExperimentWriter):
-    """Lightning's writer, which would delete the file that it finds, made to go on with it."""
+    """Lightning's writer, but it continues an existing file where Lightning would delete it."""
 
     def _check_log_dir_exists(self) -> None:
         file = Path(self.metrics_file_path)
@@ -56,7 +54,7 @@ def read_rows(file: Path) -> list[dict[str, str]]:
 
 
 def rewrite(file: Path, rows: list[dict[str, str]], columns: Sequence[str]) -> None:
-    """Replace a CSV file, which at every moment is the old or the new one."""
+    """Replace a CSV file atomically: a reader sees the old or the new one."""
     unfinished = file.with_name(f"{file.name}.part")
     with unfinished.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns, restval="")
@@ -66,9 +64,9 @@ def rewrite(file: Path, rows: list[dict[str, str]], columns: Sequence[str]) -> N
 
 
 def keep_metrics(folder: Path, before: int) -> None:
-    """Leave in `metrics.csv` the rows of steps before this one: what a run that goes on there will not log again.
+    """Drop the rows of `metrics.csv` that a run resumed at step `before` will log again, and a row cut short by a kill.
 
-    Step 0 leaves none. A row that was cut short when the run was killed goes too.
+    Step 0 drops all.
     """
     file = folder / METRICS
     if not file.is_file():
@@ -79,22 +77,6 @@ def keep_metrics(folder: Path, before: int) -> None:
         rewrite(file, rows, list(rows[0]))
     else:
         file.unlink()
-
-
-def has_wandb_account() -> bool:
-    """Whether Weights & Biases would find a key: in the environment, or in the netrc file of `wandb login`."""
-    import wandb
-
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = str(urlsplit(wandb.setup().settings.base_url).hostname)
-    for file in (os.environ.get("NETRC"), "~/.netrc", "~/_netrc"):
-        if file and (path := Path(file).expanduser()).is_file():
-            try:
-                return netrc(path).authenticators(host) is not None
-            except NetrcParseError:
-                return False
-    return False
 
 
 def wandb_logger(
@@ -120,12 +102,14 @@ def wandb_logger(
     """
     import wandb
 
+    wandb.finish()  # a second run in one process would otherwise continue the first
     mode = os.environ.get("WANDB_MODE") if offline is None else None
-    if offline is None:
-        offline = mode in {"offline", "dryrun", "disabled"} if mode else not has_wandb_account()
+    if mode:
+        offline = mode in {"offline", "dryrun", "disabled"}
+    elif offline is None:
+        offline = not wandb.login(prompt=False, verify=False)
     if offline and log_model:
         raise UserError("logger.wandb.log_model=true needs an online run: `wandb login` first.")
-    wandb.finish()  # a second run in one process would otherwise continue the first
     Path(save_dir).mkdir(parents=True, exist_ok=True)
     return WandbLogger(
         project=project,

@@ -2,35 +2,48 @@
 
 import csv
 import json
+import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
+from dml.errors import printed_notes
+from dml.runs.folder import set_aside
 from dml.runs.report import readable
 
 TEST, RECALL = "test/", "test/recall_at_"
 
 
-def read_trials(folder: Path) -> list[dict[str, Any]]:
-    """One row a trial: its number, its overrides, its test metrics or error; best Recall@1 first, failed ones last."""
-    rows = []
-    for overrides_file in folder.glob("*/.hydra/overrides.yaml"):
-        trial = overrides_file.parents[1]
-        overrides = (str(entry).partition("=") for entry in OmegaConf.load(overrides_file))
-        row: dict[str, Any] = {"trial": trial.name, **{key: value for key, _, value in overrides}}
-        metrics_file = trial / "metrics.json"
-        figures = (
-            json.loads(metrics_file.read_text()) if metrics_file.is_file() else {"error": "did not finish"}
-        )
-        row |= {name: value for name, value in figures.items() if name.startswith("test/") or name == "error"}
-        rows.append(row)
-    return sorted(rows, key=lambda row: (-row.get("test/recall_at_1", -1.0), row["trial"]))
+def read_trial(folder: Path, overrides: Iterable[str], name: str) -> dict[str, Any]:
+    """A trial's row: its name, its overrides, its test metrics or its error."""
+    parts = (override.partition("=") for override in overrides)
+    row: dict[str, Any] = {"trial": name, **{key: value for key, _, value in parts}}
+    file = folder / "metrics.json"
+    figures = json.loads(file.read_text()) if file.is_file() else {"error": "did not finish"}
+    return row | {key: value for key, value in figures.items() if key.startswith(TEST) or key == "error"}
+
+
+def read_trials(sweep: Path) -> list[dict[str, Any]]:
+    """The rows of all trials in a sweep's folder, however deep."""
+    files = sorted(sweep.rglob(".hydra/overrides.yaml"))
+    return [
+        read_trial(file.parents[1], map(str, OmegaConf.load(file)), os.path.relpath(file.parents[1], sweep))
+        for file in files
+    ]
+
+
+def best_first(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows by Recall@1, the best first and failed ones last; among equals, in the order in which they ran."""
+    return sorted(rows, key=lambda row: -row.get("test/recall_at_1", -1.0))
 
 
 def columns_of(rows: list[dict[str, Any]]) -> list[str]:
@@ -97,11 +110,28 @@ def _heading(name: str) -> str:
 
 
 class SweepTable(Callback):
-    """Prints a multirun's trials, sorted by Recall@1, and writes them beside the trials as `sweep.csv`."""
+    """Prints a multirun's trials, sorted by Recall@1, writes them as `sweep.csv`, and exits with 1 if one failed."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        with printed_notes():
+            set_aside(config.hydra.sweep.dir, ["sweep.csv"])
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Read a trial's figures when it ends: another trial may have been given the same folder."""
+        assert job_return.cfg is not None
+        if config.hydra.mode == RunMode.MULTIRUN:
+            name = os.path.relpath(config.hydra.runtime.output_dir, config.hydra.sweep.dir)
+            self.rows.append(read_trial(Path(job_return.cfg.run_dir), job_return.overrides or [], name))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        rows = read_trials(folder)
+        # A launcher that runs trials in processes of its own tells this one nothing of them.
+        rows = best_first(self.rows or read_trials(folder))
         write_csv(rows, folder / "sweep.csv")
         print_trials(rows, f"{len(rows)} trials, best Recall@1 first")
         print(folder)
+        if any("error" in row for row in rows):
+            sys.exit(1)

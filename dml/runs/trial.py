@@ -28,12 +28,10 @@ def run_apart(overrides: list[str], folder: Path) -> None:
 
     Args:
         overrides: the trial's own, as on the command line.
-        folder: the trial's.
+        folder: the trial's, in which no earlier `metrics.json` is left.
     """
     quoted = str(folder).replace("'", r"\'")
     command = [sys.executable, "-m", "dml.train", *overrides, f"hydra.run.dir='{quoted}'"]
-    figures = folder / "metrics.json"
-    figures.unlink(missing_ok=True)
     # A session of its own: whatever the trial starts can be found and ended with it.
     process = subprocess.Popen(
         command, start_new_session=True, env=without_ranks(), stderr=subprocess.PIPE, text=True
@@ -50,7 +48,7 @@ def run_apart(overrides: list[str], folder: Path) -> None:
     finally:
         end_session(process.pid)
         last_words.join()
-    if code != 0 or not figures.is_file():
+    if code != 0 or not (folder / "metrics.json").is_file():
         write_metrics(
             folder, {"error": f"{last_words.line.removeprefix('Error: ') or 'no message'} (exit code {code})"}
         )

@@ -21,6 +21,7 @@ RUN = (
     "sampler.classes_per_batch=2",
     "sampler.images_per_class=2",
     "data.num_workers=0",
+    "dataset.resize=null",
     "dataset.train_transform=null",
     "dataset.eval_transform=null",
 )

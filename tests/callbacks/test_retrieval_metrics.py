@@ -1,37 +1,40 @@
-"""The bridge from an evaluation set to its metrics."""
+"""The metrics of a run are those that its configuration lists."""
 
-import numpy as np
+import pytest
 import torch
 
-from dml.callbacks.retrieval_metrics import evaluate_embeddings
-from dml.data.protocol import EvaluationSet
-from dml.data.split import Samples
+from dml.errors import UserError
+from dml.retrieval import Ranking
+from dml.runs.loggers import read_rows
+from dml.train import train
 
 
-def samples(labels: list[int]) -> Samples:
-    count = len(labels)
-    images = np.zeros((count, 2, 2), dtype=np.uint8)
-    return Samples(images, np.array(labels, dtype=np.int64), [str(n) for n in range(count)])
+def place_of_the_first(ranking: Ranking) -> torch.Tensor:
+    return ranking.others_ahead + 1.0
 
 
-def unit(degrees: list[float]) -> torch.Tensor:
-    angle = torch.tensor(degrees).deg2rad()
-    return torch.stack([angle.cos(), angle.sin()], dim=1)
+def test_a_metric_is_a_function_and_a_line(compose, tmp_path):
+    own = f"+callbacks.recall.metrics.place={{_target_:{__name__}.place_of_the_first,_partial_:true}}"
+    chosen = (own, "callbacks.recall.metrics.map_at_r=null", "callbacks.recall.nmi=false")
+    figures = train(compose("debug=fast", "trainer=cpu", "model.embedding_dim=8", "baselines=true", *chosen))
+    names = {f"recall_at_{k}" for k in (1, 2, 4, 8)} | {"r_precision", "place", "queries_without_positives"}
+    assert {name for name in figures if name.startswith("test/")} == {f"test/{name}" for name in names}
+    assert all(column.keys() == names for column in figures["baselines"].values())
+    assert figures["test/place"] > 1
+    logged = read_rows(tmp_path / "run" / "metrics.csv")[0].keys()
+    assert {name for name in logged if name.startswith("val/")} == {
+        f"val/{name}" for name in names - {"r_precision", "place"}
+    }
 
 
-def test_queries_search_one_another_without_themselves():
-    # 0° and 10° are a class, 11° and 90° another: 10° finds 11° first, 11° finds 10°, 90° finds 11°, 0° finds 10°.
-    evaluation = EvaluationSet.of(samples([0, 0, 1, 1]))
-    metrics = evaluate_embeddings(unit([0, 10, 11, 90]), evaluation, [1, 2])
-    assert metrics["recall_at_1"] == 0.5
-    # Two nearest: 10° has 11°, 0°; 11° has 10°, 0°.
-    assert metrics["recall_at_2"] == 0.75
-    alone = evaluate_embeddings(unit([0, 10, 11, 90]), evaluation, [1, 2], only_recall=True)
-    assert alone == {name: metrics[name] for name in ("recall_at_1", "recall_at_2", "queries_left_out")}
-
-
-def test_a_gallery_of_its_own_is_all_that_is_searched():
-    evaluation = EvaluationSet.of(samples([0, 1]), samples([0, 1]))
-    metrics = evaluate_embeddings(unit([0, 1, 40, 20]), evaluation, [1, 2])
-    assert metrics["recall_at_1"] == 0.5  # both find the gallery's 20°, of class 1
-    assert metrics["recall_at_2"] == 1.0
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("+callbacks.recall.metrics.mrr={_target_:dml.retrieval.metrics.mrr}", "metrics.mrr cannot be found"),
+        ("+callbacks.recall.metrics.map_at_r.k=3", "There is no key callbacks.recall.metrics.map_at_r.k"),
+        ("+callbacks.recall.metrics.mrr=3", "There is no key callbacks.recall.metrics.mrr"),
+    ],
+)
+def test_a_metric_that_does_not_exist_is_one_sentence(compose, metric, said):
+    with pytest.raises(UserError, match=said):
+        train(compose(metric))

@@ -2,9 +2,16 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from dml.config.cli import CONF
+from dml.runs.folder import new_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FAST = ("debug=fast", "model.embedding_dim=8", "trainer=cpu")
@@ -13,8 +20,6 @@ FAST = ("debug=fast", "model.embedding_dim=8", "trainer=cpu")
 def run(module: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", module, *arguments]
     path = {"PYTHONPATH": str(REPOSITORY)}
-    import os
-
     return subprocess.run(
         command, cwd=folder, env=os.environ | path, capture_output=True, text=True, timeout=300, check=False
     )
@@ -47,8 +52,39 @@ def test_a_sweep_ends_with_a_table_and_a_failed_trial_does_not_end_it(tmp_path):
         folder=tmp_path,
     )
     assert "2 trials, best Recall@1 first" in done.stdout, done.stderr
+    assert done.returncode == 1
     with (tmp_path / "sweep" / "sweep.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [row["loss.alpha"] for row in rows] == ["2", "-1"]
     assert float(rows[0]["test/recall_at_1"]) > 0
     assert "loss.alpha" in rows[1]["error"]
+
+
+def test_a_sweep_lists_its_own_trials_however_its_folders_are_named(tmp_path):
+    def rows(*trials: str) -> list[str]:
+        swept = ("hydra.sweep.dir=sweep", "hydra.sweep.subdir=digits/${hydra.job.num}", *trials)
+        done = run("dml.train", "-m", *swept, folder=tmp_path)
+        assert done.returncode == 1, done.stderr  # all of them fail
+        with (tmp_path / "sweep" / "sweep.csv").open() as stream:
+            return [f"{row['trial']} {row['seed']} {row['error'][:9]}" for row in csv.DictReader(stream)]
+
+    assert rows("seed=-1,-2") == ["digits/0 -1 UserError", "digits/1 -2 UserError"]
+    assert rows("seed=-3") == ["digits/0 -3 UserError"]
+    assert len((tmp_path / "sweep" / "older" / "sweep.csv").read_text().splitlines()) == 3
+    older = json.loads((tmp_path / "sweep" / "digits" / "0" / "older" / "metrics.json").read_text())
+    assert "seed=-1" in older["error"]
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "weights"])
+@pytest.mark.parametrize("mode", ["run", "sweep"])
+def test_commands_that_start_together_have_folders_of_their_own(tmp_path, monkeypatch, command, mode):
+    monkeypatch.chdir(tmp_path)
+    folders = []
+    with initialize_config_dir(CONF, version_base="1.3"):
+        for _process in range(2):
+            new_folder.cache_clear()
+            settings = compose(command, return_hydra_config=True).hydra[mode]
+            assert settings.dir == settings.dir
+            folders.append(Path(settings.dir))
+    assert folders[0] != folders[1]
+    assert all(folder.is_dir() and not list(folder.iterdir()) for folder in folders)

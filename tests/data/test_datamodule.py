@@ -1,6 +1,7 @@
 """The data module: labels, evaluation sets, sharing between processes, repeatability and resumption."""
 
 import errno
+import os
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,15 +13,15 @@ import pytorch_lightning as pl
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
-from dml.data.datamodule import EmbeddingDataModule
+from dml.data.datamodule import EmbeddingDataModule, cores
 from dml.data.datasets import digits
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples, Split
-from dml.data.transforms import RandomAffine
 from dml.errors import UserError
 
-AFFINE = RandomAffine(10.0, 0.06, (0.9, 1.1))
+AFFINE = v2.RandomAffine(10.0, (0.06, 0.06), (0.9, 1.1))
 
 
 def numbered(labels: list[int], start: int = 0) -> Samples:
@@ -88,7 +89,7 @@ def test_the_paper_protocol_validates_on_the_test_set() -> None:
 
 def test_holdout_keeps_whole_training_classes_for_validation() -> None:
     labels = np.repeat(np.arange(20), 3).tolist()
-    split = Split([str(c) for c in range(21)], numbered(labels), numbered([20, 20]))
+    split = Split([str(c) for c in range(21)], numbered(labels), numbered([20, 20], 60))
     first, again = module(split, protocol="holdout"), module(split, protocol="holdout", seed=4)
     held = set(first.evaluation_set("val").labels.tolist())
     assert len(held) == 4
@@ -99,7 +100,7 @@ def test_holdout_keeps_whole_training_classes_for_validation() -> None:
 
 
 def test_held_out_classes_of_one_image_each_are_refused() -> None:
-    split = Split([*"abcdefg"], numbered([0, 1, 2, 3, 4, 5]), numbered([6, 6]))
+    split = Split([*"abcdefg"], numbered([0, 1, 2, 3, 4, 5]), numbered([6, 6], 6))
     with pytest.raises(
         UserError, match=r"protocol=holdout would validate on [a-f], [a-f], classes of one image each"
     ):
@@ -217,7 +218,7 @@ def test_a_finished_run_goes_on_where_it_ended(tmp_path: Path, unbroken: list, s
 
 def test_a_class_on_both_sides_is_refused_by_name() -> None:
     split = Split(TINY.classes, TINY.train, numbered([0, 3]))
-    with pytest.raises(UserError, match="both have images of d:"):
+    with pytest.raises(UserError, match="class 'd' in training and in test"):
         module(split).setup()
 
 
@@ -290,3 +291,11 @@ def test_a_dataset_that_may_not_be_read() -> None:
 
     with pytest.raises(UserError, match=r"^images may not be used \(permission denied\)"):
         module(locked).setup()
+
+
+def test_cores_are_those_of_this_process_or_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
+    assert cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert cores() == 7

@@ -1,6 +1,7 @@
 """The training batches: one endless stream, whoever prepares it and however it is interrupted."""
 
 import time
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -91,9 +92,12 @@ def test_the_batches_before_a_broken_image_are_handed_out(
     whole = files[broken].read_bytes()
     files[broken].write_bytes(whole[:40])
     samples = Samples(files, np.arange(len(files)) // EACH, [file.name for file in files])
-    ours, seen = over(samples, workers), []
-    with pytest.raises(UserError, match=rf"^{tmp_path}/{broken}\.png cannot be read"):
+    ours, seen, others = over(samples, workers), [], set(active_children())
+    with pytest.raises(UserError, match=rf"^{tmp_path}/{broken}\.png cannot be read") as held:
         seen.extend(ours)
+    # The workers end at once, even while somebody holds the error.
+    assert set(active_children()) <= others
+    del held  # its traceback would leave the next workers to the garbage collector
     assert indices(seen) == expected[:4]
     files[broken].write_bytes(whole)
     assert indices(list(ours)) == expected[4 : 4 + STEPS]

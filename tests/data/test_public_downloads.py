@@ -1,55 +1,25 @@
 """Caltech-101 and Omniglot come over HTTP from a server on this machine, once for all processes."""
 
-import hashlib
 import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_benchmarks import write_image
+from fake_benchmarks import Site, serving, write_image
+from PIL import Image
 
 from dml import prepare
-from dml.data.acquire import Source
 from dml.data.datasets import caltech101, omniglot
 from dml.errors import UserError
 
 
-class Handler(SimpleHTTPRequestHandler):
-    """Serves a folder, and notes what was asked for."""
-
-    asked: list[str]
-
-    def do_GET(self) -> None:
-        self.asked.append(self.path)
-        super().do_GET()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class Site:
-    """A folder and the address it is served at."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self.folder, self.asked = folder, list[str]()
-        handler = type("Noting", (Handler,), {"asked": self.asked})
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-
-
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path / "site")
-    yield site
-    site.server.shutdown()
-    site.server.server_close()
+    with serving(tmp_path / "site") as site:
+        yield site
 
 
 def together(load: Any, root: Path, processes: int = 3) -> list[Any]:
@@ -77,11 +47,9 @@ def caltech_site(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     folder.mkdir(parents=True)
     with tarfile.open(folder / "101_ObjectCategories.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "101_ObjectCategories", "101_ObjectCategories")
-    archive = Path(shutil.make_archive(str(site.folder / "caltech-101"), "zip", tmp_path / "pack"))
-    md5 = hashlib.md5(archive.read_bytes()).hexdigest()
-    first, *others = caltech101.SOURCES
-    there = first._replace(md5=md5, urls=(f"{site.url}/caltech-101.zip",))
-    monkeypatch.setattr(caltech101, "SOURCES", (there, *others))
+    shutil.make_archive(str(site.folder / "caltech-101"), "zip", tmp_path / "pack")
+    _, *others = caltech101.SOURCES
+    monkeypatch.setattr(caltech101, "SOURCES", (site.source("caltech-101.zip", "caltech-101"), *others))
     return site
 
 
@@ -102,25 +70,22 @@ def test_caltechs_archive_got_by_hand_is_adopted(caltech_site: Site, tmp_path: P
 def omniglot_site(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     """Archives of two characters each, and of four in the small set."""
     counts = {"images_background": 2, "images_evaluation": 2, "images_background_small1": 4}
-    digests: dict[str, str | None] = {}
+    sources = []
     for name, count in counts.items():
         for c in range(count):
             for drawer in range(20):
                 write_image(tmp_path / "pack" / name / f"alphabet {c}" / "character01" / f"{drawer:02}.png")
-        archive = Path(
-            shutil.make_archive(str(site.folder / "python" / name), "zip", tmp_path / "pack", name)
-        )
-        digests[name] = hashlib.md5(archive.read_bytes()).hexdigest()
-    monkeypatch.setattr(omniglot, "CHARACTERS", counts)
-    monkeypatch.setattr(omniglot, "MD5", digests)
-    monkeypatch.setattr(omniglot, "URL", f"{site.url}/python")
+        shutil.make_archive(str(site.folder / name), "zip", tmp_path / "pack", name)
+        sources.append(site.source(f"{name}.zip", name))
+        monkeypatch.setitem(omniglot.ARCHIVES, name, omniglot.Archive("", count))
+    monkeypatch.setattr(omniglot, "SOURCES", sources)
     return site
 
 
 def test_omniglot_is_fetched_once(omniglot_site: Site, tmp_path: Path) -> None:
     splits = together(omniglot.load, tmp_path / "root")
     assert [len(split.train) for split in splits] == [40] * 3
-    assert omniglot_site.asked == ["/python/images_background.zip", "/python/images_evaluation.zip"]
+    assert omniglot_site.asked == ["/images_background.zip", "/images_evaluation.zip"]
 
 
 def test_the_small_set_is_prepared(
@@ -128,24 +93,47 @@ def test_the_small_set_is_prepared(
 ) -> None:
     command = ["omniglot_small", "--root", str(tmp_path / "root"), "--duplicates"]
     assert prepare.main(command) == prepare.main(command) == 0
-    assert omniglot_site.asked == ["/python/images_background_small1.zip"]
+    assert omniglot_site.asked == ["/images_background_small1.zip"]
     printed = capsys.readouterr().out
     assert "60 training images of 3 classes, 20 test images of 1 other classes" in printed
-    assert "only files are compared" in printed
+    assert "Identical images under different classes: 0" in printed
 
 
-def test_another_archive_is_refused(omniglot_site: Site, tmp_path: Path) -> None:
-    omniglot.MD5["images_background"] = "0" * 32
-    with pytest.raises(UserError, match=r"is not the file expected .*; or get images_background.zip by hand"):
+def test_another_archive_is_refused(
+    omniglot_site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(omniglot, "SOURCES", [source._replace(md5="0" * 32) for source in omniglot.SOURCES])
+    with pytest.raises(UserError, match=r"is not the file expected .*; or get it by hand"):
         omniglot.load(tmp_path / "root", download=True)
     assert not list((tmp_path / "root").glob("images*"))
 
 
-def test_without_the_server_it_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = "http://127.0.0.1:9/caltech-101.zip"
-    monkeypatch.setattr(caltech101, "SOURCES", (Source("caltech-101.zip", "caltech-101", None, (gone,)),))
-    with pytest.raises(
-        UserError, match=rf"Cannot fetch {gone} .*; or get caltech-101.zip by hand from"
-    ) as no:
-        caltech101.load(tmp_path, download=True)
-    assert "\n" not in str(no.value)
+def test_an_archive_named_by_hand_is_checked_too(omniglot_site: Site, tmp_path: Path) -> None:
+    """As many drawings of as many characters, but blank."""
+    archive = omniglot_site.folder / "images_background_small1.zip"
+    for drawing in (tmp_path / "pack").glob("images_background_small1/*/*/1*.png"):
+        Image.new("1", (105, 105), 1).save(drawing)
+    shutil.make_archive(str(archive.with_suffix("")), "zip", tmp_path / "pack", "images_background_small1")
+    with pytest.raises(UserError, match=r"small1.zip is not the file expected .*: get it again; if a mirror"):
+        prepare.prepare("omniglot_small", tmp_path / "root", [archive])
+    assert not list(tmp_path.glob("root/images*"))
+    renamed = archive.rename(tmp_path / "packed_anew.zip")
+    assert len(prepare.prepare("omniglot_small", tmp_path / "root", [renamed]).query) == 20
+
+
+def test_the_other_small_set_is_chosen_as_for_training(
+    omniglot_site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert prepare.main(["omniglot_small", "dataset.subset=small3", "--root", str(tmp_path / "root")]) == 1
+    assert "dataset.subset=small3 must be small1 or small2" in capsys.readouterr().err
+    assert prepare.main(["omniglot_small", "dataset.subst=small2", "--root", str(tmp_path / "root")]) == 1
+    assert "dataset.subst=small2 does not fit dataset=omniglot_small: " in capsys.readouterr().err
+    assert prepare.main(["omniglot_small", "dataset.subset=small1", "--root", str(tmp_path / "root")]) == 0
+    assert "dataset=omniglot_small dataset.subset=small1" in capsys.readouterr().out
+
+
+def test_the_published_digests_are_what_training_looks_for() -> None:
+    digests = {source.file: source.md5 for source in omniglot.SOURCES}
+    assert digests["images_background_small1.zip"] == "e704a628b5459e08445c13499850abc4"
+    assert digests["images_background_small2.zip"] == "b75a71a51d3b13f821f212756fe481fd"
+    assert omniglot.ARCHIVES["images_background_small2"].characters == 156

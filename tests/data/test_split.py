@@ -5,10 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from fake_benchmarks import TINY, write_cub, write_tree
 
-from dml.data.datasets import cub, folder
-from dml.data.split import Samples, Split, fingerprint
+from dml.data.datasets import cub, digits, folder
+from dml.data.split import Samples, Split, describe, fingerprint
 
 
 def split_of(names: list[str], labels: list[int], classes: list[str]) -> Split:
@@ -53,3 +54,20 @@ def test_a_renamed_file_shows(tmp_path: Path) -> None:
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert fingerprint(folder.load(write_tree(tmp_path, {"a": 2, os.fsdecode(b"caf\xe9"): 2})))
+
+
+def test_the_verdict_stands_beside_the_fingerprint() -> None:
+    split = split_of(["1", "2"], [0, 1], ["a", "b", "c"])
+    found = fingerprint(split)
+    for official, verdict in {
+        (): "no official fingerprint is known here",
+        (found, "0" * 12): "the official list",
+        ("0" * 12,): f"NOT the official list, {'0' * 12}",
+    }.items():
+        line = describe("mine", replace(split, official=official)).splitlines()[1]
+        assert line == f"Split fingerprint: {found} ({verdict})"
+
+
+@pytest.mark.parametrize("canvas", [8, 16])
+def test_the_digits_are_the_official_list(canvas: int) -> None:
+    assert describe("digits", digits.load(canvas)).endswith("(the official list)")

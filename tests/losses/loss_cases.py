@@ -15,6 +15,7 @@ from dml.losses.pair_loss import label_pairs
 from dml.losses.proxies import ProxyLoss
 
 CONF = Path(__file__).parents[2] / "conf"
+DIM = 5  # of the embeddings that a loss of `every_loss` takes
 
 
 def random_batch(seed: int, size: int = 12, classes: int = 4, dim: int = 6) -> tuple[Tensor, Tensor]:
@@ -54,11 +55,25 @@ def rename_lambda(node: Any) -> Any:
 
 
 def from_yaml(name: str, **overrides: Any) -> Any:
-    """The object of `conf/<name>.yaml`, e.g. `loss/ms`, with keys replaced as on the command line."""
+    """The object of `conf/<name>.yaml`, e.g. `loss/ms`, with keys replaced as on the command line.
+
+    What the file takes from elsewhere in the configuration is there: a mining, a weighting, the embedding's dimension.
+    """
     config = OmegaConf.load(CONF / f"{name}.yaml")
     assert isinstance(config, DictConfig)
     config.update(overrides)
-    return instantiate(rename_lambda(OmegaConf.to_container(config)))
+    elsewhere = {
+        "mining": OmegaConf.load(CONF / "mining" / "relative.yaml"),
+        "weighting": OmegaConf.load(CONF / "weighting" / "multi_similarity.yaml"),
+        "model": {"embedding_dim": DIM},
+    }
+    root = OmegaConf.create({**elsewhere, "built": config})
+    return instantiate(rename_lambda(OmegaConf.to_container(root, resolve=True))["built"])
+
+
+def names_in(group: str) -> list[str]:
+    """The files of a group of the configuration, e.g. `loss`: a new one is tested as soon as it is there."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
 def value_and_gradient(loss: nn.Module, z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

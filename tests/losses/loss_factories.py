@@ -1,56 +1,37 @@
-"""Every loss of the package, in a setting in which it has something to do."""
+"""Every loss of `conf/loss`, found by its file."""
 
-from collections.abc import Callable
+from typing import Any
 
 import torch
+from loss_cases import CONF, from_yaml, names_in
+from omegaconf import OmegaConf
 
-from dml.losses import (
-    BatchHardTripletLoss,
-    BinomialDevianceLoss,
-    CircleLoss,
-    ContrastiveLoss,
-    GeneralWeightingLoss,
-    LiftedStructureLoss,
-    MarginLoss,
-    MultiSimilarityLoss,
-    NPairLoss,
-    PairLoss,
-    ProxyAnchorLoss,
-    ProxyNCALoss,
-    RankedListLoss,
-    SemiHardTripletLoss,
-    SupervisedContrastiveLoss,
-    TripletLoss,
-    WeightedPairLoss,
-)
-from dml.losses.mining import RelativeMining
-from dml.losses.weighting import MultiSimilarityWeighting
+from dml.losses import PairLoss
 
-DIM = 5
-FACTORIES: dict[str, Callable[[], PairLoss]] = {
-    "contrastive": lambda: ContrastiveLoss(0.2),
-    "triplet": lambda: TripletLoss(0.3),
-    "triplet_all": lambda: TripletLoss(0.3, average="all"),
-    "triplet_semi_hard": lambda: SemiHardTripletLoss(0.3),
-    "triplet_batch_hard": lambda: BatchHardTripletLoss(0.3),
-    "lifted_structure": lambda: LiftedStructureLoss(-1.5),
-    "binomial_deviance": lambda: BinomialDevianceLoss(),
-    "n_pair": lambda: NPairLoss(),
-    "margin": lambda: MarginLoss(num_classes=20, nu=0.1),
-    "ranked_list": lambda: RankedListLoss(),
-    "circle": lambda: CircleLoss(),
-    "supervised_contrastive": lambda: SupervisedContrastiveLoss(),
-    "multi_similarity": lambda: MultiSimilarityLoss(2.0, 40.0, 0.5, 0.1),
-    "multi_similarity_unmined": lambda: MultiSimilarityLoss(2.0, 40.0, 0.5, None),
-    "general": lambda: GeneralWeightingLoss(RelativeMining(), MultiSimilarityWeighting()),
-    "general_euclidean": lambda: GeneralWeightingLoss(RelativeMining(), MultiSimilarityWeighting(), True),
-    "from_weights": lambda: WeightedPairLoss(torch.ones_like, torch.exp),
-    "proxy_nca": lambda: ProxyNCALoss(20, DIM),
-    "proxy_anchor": lambda: ProxyAnchorLoss(20, DIM),
+# Beside the values of the files, settings in which a loss takes another branch.
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "contrastive of few negatives": ("contrastive", {"lambda": 0.2}),
+    "general, euclidean": ("general", {"euclidean": True}),
+    "lifted_structure with closed hinges": ("lifted_structure", {"lambda": -1.5}),
+    "margin with a penalty": ("margin", {"nu": 0.1}),
+    "ms without mining": ("ms", {"epsilon": None}),
 }
+FILES: dict[str, tuple[str, dict[str, Any]]] = {name: (name, {}) for name in names_in("loss")}
+LOSSES = FILES | VARIANTS
 
 
 def make(name: str) -> PairLoss:
-    """In float64, with the same parameters each time."""
+    """In float64, with the same parameters each time.
+
+    Parameters a class are for 20 classes. A mining is `relative`, which draws nothing at random: minings have tests of
+    their own.
+    """
+    file, changed = LOSSES[name]
+    keys = OmegaConf.to_container(OmegaConf.load(CONF / "loss" / f"{file}.yaml"))
+    assert isinstance(keys, dict)
+    overrides: dict[str, Any] = {"num_classes": 20} if "num_classes" in keys else {}
+    if keys.get("mining") is not None:
+        overrides["mining"] = OmegaConf.load(CONF / "mining" / "relative.yaml")
     torch.manual_seed(0)
-    return FACTORIES[name]().double()
+    loss: PairLoss = from_yaml(f"loss/{file}", **overrides, **changed).double()
+    return loss

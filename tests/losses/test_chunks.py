@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from loss_cases import random_batch
-from loss_factories import DIM, FACTORIES, make
+from loss_cases import DIM, random_batch
+from loss_factories import LOSSES, make
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -11,7 +11,7 @@ from dml.errors import UserError
 from dml.losses import DistanceWeightedMining, MarginLoss, MultiSimilarityLoss, PairLoss
 from dml.losses.chunks import AUTO_BYTES, anchors_at_a_time, check_chunk
 
-every_loss = pytest.mark.parametrize("name", FACTORIES)
+every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
 def gradients(loss: PairLoss, value: Tensor, *inputs: Tensor) -> list[Tensor | None]:
@@ -66,7 +66,7 @@ def test_low_precision_and_autocast_change_as_little_as_without_chunks():
     half = z.bfloat16().requires_grad_()
     results = []
     for chunk in (None, 5):
-        loss = chunked(make("multi_similarity"), chunk)
+        loss = chunked(make("ms"), chunk)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             value = loss(half, y)
         results.append((value, torch.autograd.grad(value, half)[0]))
@@ -146,13 +146,13 @@ def test_each_row_is_computed_once():
 def test_backward_may_run_twice_but_not_through_itself():
     z, y = random_batch(0)
     z.requires_grad_()
-    value = chunked(make("multi_similarity"), 4)(z, y)
+    value = chunked(make("ms"), 4)(z, y)
     value.backward(retain_graph=True)
     once = z.grad.clone()
     value.backward()
     torch.testing.assert_close(z.grad, 2 * once)
     with pytest.raises(RuntimeError, match="not differentiable twice"):
-        torch.autograd.grad(chunked(make("multi_similarity"), 4)(z, y), z, create_graph=True)
+        torch.autograd.grad(chunked(make("ms"), 4)(z, y), z, create_graph=True)
 
 
 def test_auto_takes_all_anchors_until_their_similarities_are_many():
@@ -174,4 +174,4 @@ def test_what_is_no_chunk_is_refused(chunk):
 
 def test_a_loss_refuses_it_too():
     with pytest.raises(UserError, match=r"loss\.chunk=0"):
-        chunked(make("multi_similarity"), 0)(*random_batch(0))
+        chunked(make("ms"), 0)(*random_batch(0))

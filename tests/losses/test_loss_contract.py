@@ -2,19 +2,23 @@
 
 import pytest
 import torch
+from hydra.errors import InstantiationException
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_cases import batches, similarity_and_pairs, value_and_gradient
-from loss_factories import DIM, FACTORIES, make
+from loss_cases import DIM, batches, from_yaml, similarity_and_pairs, value_and_gradient
+from loss_factories import FILES, LOSSES, make
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import dml.losses
+from dml.errors import UserError
 from dml.losses import PairLoss
+from dml.losses.labels import check_label_each
 
 CLASSES = 4
-ANCHORED_AT_IMAGES = [name for name in FACTORIES if name != "proxy_anchor"]
+ANCHORED_AT_IMAGES = [name for name in LOSSES if name != "proxy_anchor"]
 
-every_loss = pytest.mark.parametrize("name", FACTORIES)
+every_loss = pytest.mark.parametrize("name", LOSSES)
 fast = settings(max_examples=10, deadline=None, derandomize=True)
 
 
@@ -142,7 +146,67 @@ def test_references_and_labels_come_together(name: str) -> None:
         make(name)(z[:0], y[:0])
 
 
-def test_every_loss_is_here() -> None:
+def test_every_loss_has_a_file() -> None:
     public = [getattr(dml.losses, name) for name in dml.losses.__all__]
     losses = {cls for cls in public if isinstance(cls, type) and issubclass(cls, PairLoss)} - {PairLoss}
-    assert losses == {type(make(name)) for name in FACTORIES}
+    assert losses <= {type(make(name)) for name in FILES}
+
+
+class NoFloat64(TorchDispatchMode):
+    """Refuses to make what Apple's GPUs do not have."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for part in out if isinstance(out, (tuple, list)) else (out,):
+            assert not (isinstance(part, Tensor) and part.dtype == torch.float64), func
+        return out
+
+
+@every_loss
+@pytest.mark.parametrize("chunk", [None, 5])
+def test_float32_needs_no_float64(name: str, chunk: int | None) -> None:
+    z, y = batches()["random"]
+    z, loss = z[:, :DIM].float().requires_grad_(), make(name).float()
+    loss.chunk = chunk
+    with NoFloat64():
+        loss(z, y).backward()
+    assert z.grad is not None
+
+
+@every_loss
+def test_references_may_not_be_empty(name: str) -> None:
+    z, y = batches()["random"]
+    z = z[:, :DIM]
+    with pytest.raises(ValueError, match="There are no references"):
+        make(name)(z, y, z[:0], y[:0])
+
+
+def test_labels_that_would_broadcast_are_refused() -> None:
+    y = torch.arange(12)
+    for labels in (y[:1], y[:, None], y.double()):
+        # Called itself: in the tests, not elsewhere, the types of the losses' arguments are checked.
+        with pytest.raises(
+            ValueError, match="labels must be one whole number for each of 12 embeddings, not torch"
+        ):
+            check_label_each("labels", labels, 12)
+    check_label_each("labels", y, 12)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if list(make(name).parameters())])
+@pytest.mark.parametrize("wrong", [-1, 20])
+def test_a_label_without_parameters_is_named(name: str, wrong: int) -> None:
+    z, y = batches()["random"]
+    z, y, loss = z[:, :DIM], y.clone(), make(name)
+    y[3] = wrong
+    message = f"Label {wrong} is not among the 20 classes of the loss: labels must be 0 to 19"
+    with pytest.raises(UserError, match=message):
+        loss(z, y)
+    loss.chunk = 5
+    with pytest.raises(UserError, match=message):
+        loss(z, y)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if list(make(name).parameters())])
+def test_there_must_be_a_class(name: str) -> None:
+    with pytest.raises(InstantiationException, match=r"loss\.num_classes=0 must be at least 1"):
+        from_yaml(f"loss/{name}", num_classes=0)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from loss_cases import batches, from_yaml, random_batch, similarity_and_pairs
+from loss_cases import batches, from_yaml, names_in, random_batch, similarity_and_pairs
 from torch import Tensor
 
 from dml.losses import DistanceWeightedMining, Pairs
@@ -17,15 +17,7 @@ from dml.losses.mining import (
 # Positives at 0.8, 0.5 and 0.3; negatives at 0.7, 0.45, 0.1 and 0.45; last the image itself.
 SIMILARITY = torch.tensor([[0.8, 0.5, 0.3, 0.7, 0.45, 0.1, 0.45, 1.0]])
 PAIRS = Pairs(torch.tensor([[True] * 3 + [False] * 5]), torch.tensor([[False] * 3 + [True] * 4 + [False]]))
-ALL = [
-    AllMining(),
-    HardestMining(),
-    SemiHardMining(),
-    EasyPositiveMining(),
-    RelativeMining(),
-    TopKMining(2),
-    DistanceWeightedMining(6, max_distance=1.8),
-]
+MININGS = names_in("mining")
 
 
 @pytest.mark.parametrize(
@@ -47,14 +39,38 @@ def test_worked_example(mining: Mining, positive: set[int], negative: set[int]) 
     assert set(mined.negative[0].nonzero().flatten().tolist()) == negative
 
 
-@pytest.mark.parametrize("mining", ALL)
+@pytest.mark.parametrize("mining", MININGS)
 @pytest.mark.parametrize("name", list(batches()))
-def test_survivors_are_candidates(mining: Mining, name: str) -> None:
+def test_survivors_are_candidates(mining: str, name: str) -> None:
     similarity, pairs = similarity_and_pairs(*batches()[name])
-    mined = mining(similarity, pairs)
+    mined = from_yaml(f"mining/{mining}")(similarity, pairs)
     assert not (mined.positive & ~pairs.positive).any()
     assert not (mined.negative & ~pairs.negative).any()
     assert mined.label is pairs.label
+
+
+@pytest.mark.parametrize("name", MININGS)
+def test_a_row_does_not_depend_on_the_others(name: str) -> None:
+    similarity, pairs = similarity_and_pairs(*random_batch(1, size=40, classes=8))
+    pairs, mining = pairs._replace(seed=3), from_yaml(f"mining/{name}")
+    whole = mining(similarity, pairs)
+    share = mining(similarity[25:], Pairs(*(field[25:] for field in pairs[:4]), seed=3))
+    assert whole.positive.any()
+    assert whole.negative.any()
+    assert torch.equal(share.positive, whole.positive[25:])
+    assert torch.equal(share.negative, whole.negative[25:])
+
+
+@pytest.mark.parametrize("name", [name for name in MININGS if name != "distance_weighted"])
+def test_equal_similarities_survive_together(name: str) -> None:
+    levels = torch.randint(-2, 3, (30, 40), generator=torch.Generator().manual_seed(0)) / 4
+    positive = torch.arange(40) % 2 == 0
+    pairs = Pairs(positive.expand(30, 40), ~positive.expand(30, 40))
+    mined = from_yaml(f"mining/{name}")(levels, pairs)
+    for kept, candidates in ((mined.positive, pairs.positive), (mined.negative, pairs.negative)):
+        for row in range(30):
+            chosen = set(levels[row][kept[row]].tolist())
+            assert not chosen & set(levels[row][candidates[row] & ~kept[row]].tolist())
 
 
 def draws(similarity: Tensor, pairs: Pairs, mining: Mining, anchors: int) -> Tensor:
@@ -104,12 +120,6 @@ def test_distance_weighted_draws_of_an_anchor_hang_on_its_place_and_the_seed_alo
 def test_k_must_be_positive() -> None:
     with pytest.raises(ValueError, match=r"mining\.k must be at least 1"):
         TopKMining(0)
-
-
-@pytest.mark.parametrize("name", ["all", "hardest", "semi_hard", "easy_positive", "relative", "top_k"])
-def test_yaml(name: str) -> None:
-    mined = from_yaml(f"mining/{name}")(SIMILARITY, PAIRS)
-    assert mined.positive.any()
 
 
 def test_yaml_of_distance_weighted_mining() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from loss_cases import batches, from_yaml, similarity_and_pairs
+from loss_cases import batches, from_yaml, names_in, similarity_and_pairs
 from torch import Tensor, nn
 
 from dml.losses import (
@@ -102,12 +102,12 @@ def test_power_must_be_positive() -> None:
         PowerWeighting(p=0.0)
 
 
-@pytest.mark.parametrize(
-    "name", ["constant", "linear", "power", "exponential", "logistic", "multi_similarity", "triplet"]
-)
+@pytest.mark.parametrize("name", names_in("weighting"))
 def test_yaml_weighs_every_pair_and_nothing_else(name: str) -> None:
     similarity, pairs = similarity_and_pairs(*CASES["random"])
     weights = from_yaml(f"weighting/{name}")(similarity, pairs)
     assert (weights >= 0).all()
     assert weights.sum() > 0
     assert (weights[~(pairs.positive | pairs.negative)] == 0).all()
+    alone = from_yaml(f"weighting/{name}")(similarity[5:6], Pairs(*(field[5:6] for field in pairs[:4])))
+    torch.testing.assert_close(alone, weights[5:6])

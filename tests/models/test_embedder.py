@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from dml.errors import UserError
+from dml.losses import MultiSimilarityLoss
 from dml.models import Embedder, convnet_embedder, torchvision_embedder
 
 
@@ -32,6 +33,23 @@ def test_embeddings_are_float32_and_of_unit_length_under_autocast(images: torch.
         z_BD = convnet_embedder(1)(images)
     assert z_BD.dtype == torch.float32
     torch.testing.assert_close(z_BD.norm(dim=1), torch.ones(4))
+
+
+@pytest.mark.parametrize("images", [torch.rand(4, 3, 8, 8).double(), torch.randint(256, (4, 3, 8, 8)).byte()])
+def test_a_float64_network_embeds_and_learns_in_float64(images: torch.Tensor) -> None:
+    embedder = convnet_embedder(3).double()
+    z_BD = embedder(images)
+    assert z_BD.dtype == torch.float64
+    torch.testing.assert_close(z_BD.norm(dim=1), torch.ones(4).double(), rtol=0, atol=1e-14)
+    loss = MultiSimilarityLoss()(z_BD, torch.tensor([0, 0, 1, 1]))
+    assert loss.dtype == torch.float64
+    loss.backward()
+    # The images, too, are taken in float64: a float32 quotient of bytes would show at 1e-8.
+    fractions = images if images.dtype == torch.float64 else images.double() / 255
+    torch.testing.assert_close(z_BD, embedder(fractions), rtol=0, atol=1e-12)
+    gradient = embedder.head.weight.grad
+    assert gradient is not None
+    assert not torch.equal(gradient, gradient.float().double())
 
 
 def test_bytes_and_fractions_embed_alike() -> None:

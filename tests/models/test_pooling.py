@@ -16,5 +16,5 @@ def test_two_by_two(pool: str, answer: list[float]) -> None:
 
 
 def test_unknown_pooling() -> None:
-    with pytest.raises(UserError, match=r"model\.pool is max, mean or sum \(of both\), not 'avg'"):
+    with pytest.raises(UserError, match=r"model\.pool must be max, mean or sum \(of both\), not 'avg'"):
         GlobalPool("avg")

@@ -80,8 +80,8 @@ def test_another_architecture(tmp_path: Path) -> None:
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    refused(str(tmp_path / "none.pth"), r"none\.pth is no file")
-    refused(str(tmp_path), "is no file")
+    refused(str(tmp_path / "none.pth"), r"none\.pth is not a file")
+    refused(str(tmp_path), "is not a file")
 
 
 def test_no_state_dict(tmp_path: Path) -> None:
@@ -149,4 +149,4 @@ def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     load_weights(network(), "~/w.pth", NOWHERE)
     shutil.rmtree(tmp_path)
-    refused("~/w.pth", "is no file")
+    refused("~/w.pth", "is not a file")

@@ -7,14 +7,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dml.errors import UserError
-from dml.retrieval import RetrievalSums, rank_positives, recall, retrieval_sums
+from dml.retrieval import QueryMetrics, query_metrics, rank_positives, recall, recall_metrics
 from dml.retrieval.index import Neighbours
 from dml.retrieval.recall import (
     LONGEST_LIST,
     has_positive,
     largest_difference,
     others_ahead_bounds,
-    recall_sums,
+    recall_in_lists,
 )
 
 KS = (1, 2, 4, 8)
@@ -83,19 +83,22 @@ EMBEDDINGS = (
 )
 
 
-def by_whole_rows(ks: tuple[int, ...], *sets: Tensor | None) -> RetrievalSums:
-    sums = retrieval_sums(rank_positives(*sets), ks)  # type: ignore[arg-type]
-    return RetrievalSums(sums.names[: len(ks)], sums.totals[: 2 + len(ks)])
+def by_whole_rows(ks: tuple[int, ...], *sets: Tensor | None) -> QueryMetrics:
+    return query_metrics(rank_positives(*sets), recall_metrics(ks))  # type: ignore[arg-type]
 
 
-def assert_equal(ours: RetrievalSums, expected: RetrievalSums) -> None:
-    assert ours.names == expected.names
-    assert ours.totals.tolist() == expected.totals.tolist()
+def assert_equal(ours: QueryMetrics, expected: QueryMetrics) -> None:
+    """The same queries count, and each of them has the same values."""
+    counted_Q = expected.has_positive
+    assert torch.equal(ours.has_positive, counted_Q)
+    assert list(ours.values) == list(expected.values)
+    for name, value_Q in expected.values.items():
+        assert torch.equal(ours.values[name][counted_Q].double(), value_Q[counted_Q]), name
 
 
 @pytest.fixture
 def rows_asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Filled with the number of queries of each call of `rank_positives` by `recall_sums`."""
+    """Filled with the number of queries of each call of `rank_positives` by `recall_in_lists`."""
     calls = []
 
     def counting(query: Tensor, *rest: Tensor | None) -> object:
@@ -113,13 +116,13 @@ def test_totals_are_those_of_whole_rows(make: Callable[[Tensor, int], Tensor], d
     labels = mixed_labels()
     z, itself = make(labels, dim), torch.arange(SIZE)
     for ks in (KS, (1,), (30, 3)):
-        ours = recall_sums(z, labels, z, labels, itself, ks)
+        ours = recall_in_lists(z, labels, z, labels, itself, ks)
         assert_equal(ours, by_whole_rows(ks, z, labels, z, labels, itself))
-        assert ours.totals[1] == 20  # the singletons
+        assert (~ours.has_positive).sum() == 20  # the singletons
     # Query and gallery apart: a singleton may now be its own match, classes may be missing.
     query, gallery = slice(0, 300), slice(200, SIZE)
     sets = z[query], labels[query], z[gallery], labels[gallery]
-    assert_equal(recall_sums(*sets, ks=KS), by_whole_rows(KS, *sets))
+    assert_equal(recall_in_lists(*sets, ks=KS), by_whole_rows(KS, *sets))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -143,10 +146,10 @@ def test_lists_off_by_all_that_is_allowed(
 
     monkeypatch.setattr(recall, "nearest", off)
     monkeypatch.setattr(recall, "largest_difference", lambda q, _: torch.full((len(q),), difference).double())
-    ours = recall_sums(*sets, self_index, KS)
+    ours = recall_in_lists(*sets, self_index, KS)
     assert_equal(ours, by_whole_rows(KS, *sets, self_index))
     # Were either to decide all queries, nothing would have been tried.
-    assert 0.1 < sum(rows_asked) / int(ours.totals[0]) < 0.9
+    assert 0.1 < sum(rows_asked) / int(ours.has_positive.sum()) < 0.9
 
 
 def test_bounds_by_hand() -> None:
@@ -196,7 +199,7 @@ def test_few_queries_of_healthy_embeddings_need_their_row(
     torch.manual_seed(0)
     labels = mixed_labels()
     z = make(labels, 128)
-    recall_sums(z, labels, z, labels, torch.arange(SIZE), KS)
+    recall_in_lists(z, labels, z, labels, torch.arange(SIZE), KS)
     assert sum(rows_asked) < 0.03 * SIZE
 
 
@@ -204,27 +207,26 @@ def test_every_query_of_a_collapsed_model_needs_its_row(rows_asked: list[int]) -
     torch.manual_seed(0)
     labels = mixed_labels()
     z = collapsed(labels, 128)
-    sums = recall_sums(z, labels, z, labels, torch.arange(SIZE), KS)
+    found = recall_in_lists(z, labels, z, labels, torch.arange(SIZE), KS)
     assert rows_asked == [680]  # the singletons need nothing
-    assert sums.means()["recall_at_8"] == 0.0
+    assert found.means()["recall_at_8"] == 0.0
 
 
 @pytest.mark.parametrize("cuts", [(0, 1, 700), (0, 350, 350, 700), (0, 9, 28, 650, 700)])
 @pytest.mark.parametrize("make", [clustered, noisy_duplicates])
-def test_shares_add_up_to_the_last_digit(
+def test_shares_of_the_queries_give_the_same(
     make: Callable[[Tensor, int], Tensor], cuts: tuple[int, ...]
 ) -> None:
     torch.manual_seed(0)
     labels = mixed_labels()
     z = make(labels, 48)
-    whole = recall_sums(z, labels, z, labels, torch.arange(SIZE), KS)
-    first, *others = (
-        recall_sums(z[a:b], labels[a:b], z, labels, torch.arange(a, b), KS)
+    whole = recall_in_lists(z, labels, z, labels, torch.arange(SIZE), KS)
+    shares = [
+        recall_in_lists(z[a:b], labels[a:b], z, labels, torch.arange(a, b), KS)
         for a, b in itertools.pairwise(cuts)
-    )
-    for share in others:
-        first = first + share
-    assert_equal(first, whole)
+    ]
+    values = {name: torch.cat([share.values[name] for share in shares]) for name in whole.values}
+    assert_equal(QueryMetrics(torch.cat([share.has_positive for share in shares]), values), whole)
 
 
 @pytest.mark.parametrize("k", [LONGEST_LIST, LONGEST_LIST + 1])
@@ -232,7 +234,7 @@ def test_long_lists_are_left_to_whole_rows(k: int, rows_asked: list[int]) -> Non
     torch.manual_seed(0)
     labels = mixed_labels()
     z = clustered(labels, 128)
-    ours = recall_sums(z, labels, z, labels, torch.arange(SIZE), (1, k))
+    ours = recall_in_lists(z, labels, z, labels, torch.arange(SIZE), (1, k))
     assert (sum(rows_asked) == SIZE) == (k > LONGEST_LIST)
     assert_equal(ours, by_whole_rows((1, k), z, labels, z, labels, torch.arange(SIZE)))
 
@@ -242,7 +244,7 @@ def test_small_galleries(size: int) -> None:
     torch.manual_seed(size)
     z, labels = torch.randint(0, 3, (size, 4)).float(), torch.randint(0, 3, (size,))
     for own, ks in itertools.product((None, torch.arange(size)), ((1,), (1, 8), (2, 10**6))):
-        ours = recall_sums(z, labels, z, labels, own, ks)
+        ours = recall_in_lists(z, labels, z, labels, own, ks)
         assert_equal(ours, by_whole_rows(ks, z, labels, z, labels, own))
 
 
@@ -253,13 +255,13 @@ def test_bad_input() -> None:
     broken[3, 1] = torch.nan
     for k in (1, 10**6):
         with pytest.raises(UserError, match="1 of 20 gallery embeddings hold a NaN"):
-            recall_sums(z, labels, broken, labels, itself, (k,))
+            recall_in_lists(z, labels, broken, labels, itself, (k,))
         with pytest.raises(UserError, match="1 of 20 query embeddings hold a NaN"):
-            recall_sums(broken, labels, z, labels, itself, (k,))
+            recall_in_lists(broken, labels, z, labels, itself, (k,))
         with pytest.raises(ValueError, match="self_index gives 20 queries an image of another class"):
-            recall_sums(z, labels, z, labels, (itself + 2) % 20, (k,))
+            recall_in_lists(z, labels, z, labels, (itself + 2) % 20, (k,))
         with pytest.raises(ValueError, match="1 entries of self_index lie outside the gallery of 20"):
-            recall_sums(z, labels, z, labels, itself + 1, (k,))
+            recall_in_lists(z, labels, z, labels, itself + 1, (k,))
     for ks in ((), (1, 0)):
         with pytest.raises(ValueError, match="at least one K, and each at least 1"):
-            recall_sums(z, labels, z, labels, itself, ks)
+            recall_in_lists(z, labels, z, labels, itself, ks)

@@ -5,7 +5,11 @@ from dml.runs.report import print_table, readable
 
 def test_shares_have_four_digits_and_counts_none():
     assert readable("recall_at_1", 0.98765) == "0.9877"
-    assert readable("queries_left_out", 1234.0) == readable("test/queries_left_out", 1234.0) == "1,234"
+    assert (
+        readable("queries_without_positives", 1234.0)
+        == readable("test/queries_without_positives", 1234.0)
+        == "1,234"
+    )
 
 
 def test_columns_stand_side_by_side(capsys):

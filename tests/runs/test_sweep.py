@@ -2,12 +2,13 @@
 
 import csv
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from dml.runs.sweep import print_trials, read_trials, write_csv
+from dml.runs.sweep import SweepTable, best_first, print_trials, read_trials, write_csv
 
 
 def trial(folder: Path, number: int, overrides: list[str], figures: dict | None) -> None:
@@ -22,7 +23,7 @@ def test_trials_are_sorted_by_recall_and_failed_ones_come_last(tmp_path):
     trial(tmp_path, 1, ["loss.alpha=2"], {"test/recall_at_1": 0.7})
     trial(tmp_path, 2, ["loss.alpha=-1"], {"error": "UserError: loss.alpha must be positive"})
     trial(tmp_path, 3, ["loss.alpha=3"], None)
-    rows = read_trials(tmp_path)
+    rows = best_first(read_trials(tmp_path))
     assert [row["loss.alpha"] for row in rows] == ["2", "1", "-1", "3"]
     assert [row.get("error", "")[:9] for row in rows[2:]] == ["UserError", "did not f"]
 
@@ -41,7 +42,7 @@ def grid(folder: Path) -> list[dict]:
     trial(folder, 0, ["mining=distance_weighted", "seed=0", "dataset=digits"], METRICS)
     trial(folder, 1, ["mining=relative", "seed=1", "dataset=digits"], METRICS)
     trial(folder, 2, ["mining=nothing", "seed=2", "dataset=digits"], {"error": "UserError: no.\ndetails"})
-    return read_trials(folder)
+    return best_first(read_trials(folder))
 
 
 def printed(
@@ -81,3 +82,20 @@ def test_a_single_trial_shows_its_overrides(tmp_path, monkeypatch, capsys):
     trial(tmp_path, 0, ["loss.alpha=1"], METRICS)
     _, headings = printed(read_trials(tmp_path), 80, monkeypatch, capsys)
     assert headings[:3] == ["trial", "loss.alpha", "recall_at_1"]
+
+
+@pytest.mark.parametrize(
+    ("figures", "code"), [([METRICS], 0), ([METRICS, {"error": "no"}], 1), ([{"error": "no"}], 1)]
+)
+def test_a_sweep_exits_with_1_if_a_trial_failed(tmp_path, figures, code):
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
+    for number, of_trial in enumerate(figures):
+        trial(tmp_path, number, [], of_trial)
+    with pytest.raises(SystemExit) if code else nullcontext() as caught:
+        SweepTable().on_multirun_end(config)
+    assert code == 0 or caught.value.code == code
+
+
+def test_trials_in_nested_folders_are_found(tmp_path):
+    trial(tmp_path / "digits", 0, ["dataset=digits"], METRICS)
+    assert [row["trial"] for row in read_trials(tmp_path)] == ["digits/0"]

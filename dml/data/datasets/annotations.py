@@ -1,4 +1,4 @@
-"""From a list of labelled images to a split, with the counts and the class-disjointness that it must have."""
+"""Reading annotation files and folders of images, and making a split of what they list."""
 
 import os
 import re
@@ -53,7 +53,7 @@ def parse_lines(file: Path, pattern: str, form: str, header: int = 0) -> Iterato
     """The fields of each line of an annotation file.
 
     Args:
-        file: text file; blank lines are passed over.
+        file: text file; blank lines are skipped.
         pattern: regular expression for a whole line, a group a field.
         form: how a line should look, for a person to read.
         header: lines to skip at the start.
@@ -100,25 +100,25 @@ def folders_of(folder: Path) -> list[Path]:
 def images_by_class(folder: Path) -> dict[str, list[Path]]:
     """The images of a tree `<folder>/<class>/<image>`, classes and images by name.
 
-    Files that are no images by their extension are passed over with a warning.
+    Files without the extension of an image are skipped, with a note.
 
     Raises:
         UserError: an empty class, a folder inside a class, a broken link, a folder that cannot be read.
     """
     by_class: dict[str, list[Path]] = {}
-    strangers: list[str] = []
+    others: list[str] = []
     for entry in entries_of(folder):
         if entry.is_dir():
-            by_class[entry.name] = _images(Path(entry.path), strangers)
+            by_class[entry.name] = _images(Path(entry.path), others)
         elif _is_image(entry):
-            strangers.append(entry.path)
-    if strangers:
-        warnings.warn(f"Not an image of a class, so passed over: {quote(strangers)}.", Note, stacklevel=2)
+            others.append(entry.path)
+    if others:
+        warnings.warn(f"Not an image of a class, so skipped: {quote(others)}.", Note, stacklevel=2)
     return by_class
 
 
-def _images(folder: Path, strangers: list[str]) -> list[Path]:
-    """The images of one class; adds what is none to `strangers`."""
+def _images(folder: Path, others: list[str]) -> list[Path]:
+    """The images of one class; adds files that are no images to `others`."""
     images = []
     for entry in entries_of(folder):
         if entry.is_dir():
@@ -129,7 +129,7 @@ def _images(folder: Path, strangers: list[str]) -> list[Path]:
         if _is_image(entry):
             images.append(Path(entry.path))
         else:
-            strangers.append(entry.path)
+            others.append(entry.path)
     if not images:
         raise UserError(
             f"The class folder {folder} holds no images ({' '.join(sorted(EXTENSIONS))}): remove or fill it."

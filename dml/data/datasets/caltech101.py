@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import numpy as np
-
-from dml.data.acquire import Source, acquire
-from dml.data.split import Samples, Split
+from dml.data.datasets.annotations import Listed, folders_of, to_split
+from dml.data.download import Source, folder_of
+from dml.data.split import Split
 from dml.errors import UserError
 
 TOP = "101_ObjectCategories"
@@ -17,7 +16,7 @@ URL = "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip"
 # The official zip holds a tar of the images.
 TAR = f"caltech-101/{TOP}.tar.gz"
 SOURCES = (
-    Source("caltech-101.zip", makes="caltech-101", md5="3138e1922a9193bfa496528edbbc45d0", urls=(URL,)),
+    Source("caltech-101.zip", makes="caltech-101", md5="3138e1922a9193bfa496528edbbc45d0", url=URL),
     Source(TAR, makes=TOP, md5=None),
 )
 ELSEWHERE = f"or get caltech-101.zip by hand from {URL} and name it with --archive."
@@ -40,32 +39,18 @@ def load(root: str | Path, download: bool = False) -> Split:
         UserError: the folder is missing, does not hold the hundred categories, or one is empty.
     """
     root = Path(root)
-    if (download or (root / TAR).is_file()) and not (root / TOP).is_dir():
-        acquire(root, SOURCES, ELSEWHERE)
-    if not (root / TOP).is_dir():
-        raise UserError(
-            f"dataset.root={root} does not hold {TOP}/: set dataset.root to the folder that does, "
-            f"set dataset.download=true, or unpack {URL} there."
-        )
-    folders = sorted((f for f in (root / TOP).iterdir() if f.is_dir()), key=lambda folder: folder.name)
-    categories = [folder for folder in folders if folder.name not in LEFT_OUT]
+    top = folder_of(root, "caltech101", SOURCES, ELSEWHERE, download or (root / TAR).is_file())
+    categories = [folder for folder in folders_of(top) if folder.name not in LEFT_OUT]
     if len(categories) != CATEGORIES:
         raise UserError(
-            f"{root / TOP} holds {len(categories)} categories, not {CATEGORIES} "
+            f"{top} holds {len(categories)} categories, not {CATEGORIES} "
             f"(besides {' and '.join(sorted(LEFT_OUT))}): unpack it again."
         )
-    train = _samples(root, categories[:TRAIN_CLASSES], first_label=0)
-    test = _samples(root, categories[TRAIN_CLASSES:], first_label=TRAIN_CLASSES)
-    return Split([folder.name for folder in categories], train, test)
-
-
-def _samples(root: Path, categories: list[Path], first_label: int) -> Samples:
-    files, labels = [], []
-    for label, category in enumerate(categories, start=first_label):
+    listed = []
+    for number, category in enumerate(categories):
         images = sorted(category.glob("*.jpg"))
         if not images:
             raise UserError(f"{category} holds no .jpg image: unpack {TOP} again.")
-        files += images
-        labels += [label] * len(images)
-    names = [file.relative_to(root).as_posix() for file in files]
-    return Samples(files, np.array(labels, dtype=np.int64), names)
+        role = "train" if number < TRAIN_CLASSES else "query"
+        listed += [Listed(role, category.name, image.relative_to(root).as_posix(), image) for image in images]
+    return to_split(listed)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.io import loadmat
 
-from dml.data.acquire import Source, acquire
 from dml.data.datasets.annotations import Listed, folders_of, images_by_class, to_split
+from dml.data.download import Source, acquire
 from dml.data.split import Counts, Split, check_counts
 from dml.errors import UserError
 
@@ -53,7 +53,7 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
     if images is None:
         raise UserError(
             f"dataset.root={root} does not hold Cars196, that is {LAYOUTS}: "
-            f"python scripts/prepare.py cars --root {root} tells how to get it."
+            f"python -m dml.prepare cars --root {root} tells how to get it."
         )
     return check_counts(to_split(images), counts, "Cars196", root)
 
@@ -97,7 +97,7 @@ def _official_sides(base: Path, counts: Counts) -> Iterator[Listed]:
 def _class_folders(base: Path, counts: Counts) -> Iterator[Listed]:
     """train/<class>/<image> and test/<class>/<image>, or images/<class>/<image>.
 
-    Nothing here numbers the classes; but makes are numbered alphabetically, and class 98 is an Eagle.
+    The folders carry no class numbers, but classes are numbered alphabetically, and class 98 is the last before "f".
     """
     sides = [s for s in ("train", "test", "images") if (base / s / FIRST_CLASS).is_dir()]
     for side in sides:
@@ -131,7 +131,7 @@ def _variable(file: Path, name: str) -> np.ndarray:
         return np.atleast_1d(content[name])
     except PermissionError:
         raise
-    # Whatever loadmat stumbles over: the format is old, and so are its exceptions.
+    # For a damaged file loadmat raises many kinds of errors.
     except Exception as error:
         raise UserError(f"{file} is not a MATLAB file with '{name}' ({error}): get it again.") from None
 

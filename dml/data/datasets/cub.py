@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dml.data.acquire import Source, acquire, top_folder
 from dml.data.datasets.annotations import Listed, parse_lines, to_split
+from dml.data.download import Source, folder_of
 from dml.data.split import Counts, Split, check_counts
 from dml.errors import UserError
 
@@ -14,7 +14,7 @@ SOURCES = (
         "CUB_200_2011.tgz",
         makes=TOP,
         md5="97eceeb196236b17998738112f37df78",
-        urls=("https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",),
+        url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
     ),
 )
 ELSEWHERE = (
@@ -35,12 +35,10 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         counts: what to find; as many of the first classes as it says train.
 
     Raises:
-        UserError: missing, malformed, or other counts.
+        UserError: missing, malformed, other counts, or a label that is not the image's folder.
     """
     root = Path(root)
-    if download and not (root / TOP).is_dir():
-        acquire(root, SOURCES, ELSEWHERE)
-    top = top_folder(root, TOP, "cub")
+    top = folder_of(root, "cub", SOURCES, ELSEWHERE, download)
     name_of = _read(top / "classes.txt", "<class id> <class name>")
     label_of = _read(top / "image_class_labels.txt", "<image id> <class id>")
     listed = []
@@ -48,6 +46,11 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         label = label_of.get(image, "")
         if label not in name_of:
             raise UserError(f"{top / 'image_class_labels.txt'} gives image {image} no class: get it again.")
+        if Path(path).parent.name != name_of[label]:
+            raise UserError(
+                f"{top / 'image_class_labels.txt'} puts image {image} in class {name_of[label]}, but it lies in "
+                f"{Path(path).parent.name}/: get it again."
+            )
         role = "train" if int(label) <= counts.train_classes else "query"
         listed.append(Listed(role, name_of[label], f"{TOP}/images/{path}", top / "images" / path))
     return check_counts(to_split(listed, list(name_of.values())), counts, "CUB-200-2011", root)

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dml.data.acquire import Source, acquire
 from dml.data.datasets.annotations import Listed, folders_of, parse_lines, to_split
+from dml.data.download import Source, acquire
 from dml.data.split import Counts, Split, check_counts
 from dml.errors import UserError
 
@@ -32,7 +32,7 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         counts: what to find.
 
     Raises:
-        UserError: missing, malformed, or other counts.
+        UserError: missing, malformed, other counts, or an item that is not the image's folder.
     """
     root = Path(root)
     if download and _find(root) is None:
@@ -40,14 +40,17 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
     if (found := _find(root)) is None:
         raise UserError(
             f"dataset.root={root} does not hold both img/ and {LIST} of the In-shop benchmark: "
-            f"python scripts/prepare.py inshop --root {root} tells how to get them."
+            f"python -m dml.prepare inshop --root {root} tells how to get them."
         )
     images, partition = found
     pattern, form = r"img/(\S+)\s+(\S+)\s+(train|query|gallery)", "img/<path> <item id> train|query|gallery"
-    listed = (
-        Listed(role, item, f"img/{path}", images / path)
-        for path, item, role in parse_lines(partition, pattern, form, header=2)
-    )
+    listed = []
+    for path, item, role in parse_lines(partition, pattern, form, header=2):
+        if Path(path).parent.name != item:
+            raise UserError(
+                f"{partition} calls img/{path} an image of {item}, unlike its folder: get it again."
+            )
+        listed.append(Listed(role, item, f"img/{path}", images / path))
     return check_counts(to_split(listed), counts, "In-shop Clothes Retrieval", root)
 
 

@@ -1,11 +1,10 @@
-"""Anyone's own images: a table that says of each its class and its role."""
+"""Your own images, listed in a table with the class and role of each."""
 
 import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 from dml.data.datasets.annotations import Listed, to_split
-from dml.data.datasets.folder import check_own
 from dml.data.split import Split
 from dml.errors import UserError
 
@@ -14,7 +13,7 @@ ROLES = {"train": "train", "test": "query", "query": "query", "gallery": "galler
 
 
 def load(root: str | Path, file: str | Path = "manifest.csv") -> Split:
-    """The images of a CSV table with the columns `path,label,split`, others being passed over.
+    """The images of a CSV table with the columns `path,label,split`, other columns are ignored.
 
     Args:
         root: folder that the paths are relative to; absolute paths stand for themselves.
@@ -23,29 +22,21 @@ def load(root: str | Path, file: str | Path = "manifest.csv") -> Split:
             gallery.
 
     Raises:
-        UserError: no such table, a missing column, a line that is not right (named), a path listed twice, a
-            class in training and test.
+        UserError: no such table, a missing column, or a line that is not right (named).
     """
     root, file = Path(root), Path(root, file)
-    listed, splits, first_line = [], set(), dict[str, int]()
-    for number, (path, label, split) in _rows(file):
-        if path in first_line:
-            raise UserError(
-                f"{file}, line {number}: '{path}' was in line {first_line[path]} already: keep one."
-            )
-        first_line[path] = number
-        splits.add(split)
-        listed.append(Listed(ROLES[split], label, path, root / path))
+    rows = list(_rows(file))
+    splits = {split for *_, split in rows}
     if splits not in ({"train", "test"}, {"train", "query", "gallery"}):
         raise UserError(
             f"{file} has the splits {', '.join(sorted(splits)) or '(none)'}: "
             "there must be train and test, or train, query and gallery."
         )
-    return check_own(to_split(listed), str(file))
+    return to_split(Listed(ROLES[split], label, path, root / path) for path, label, split in rows)
 
 
-def _rows(file: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
-    """Number and path, label and split of every line."""
+def _rows(file: Path) -> Iterator[tuple[str, str, str]]:
+    """Path, label and split of every line."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines, strict=True)
@@ -55,7 +46,7 @@ def _rows(file: Path) -> Iterator[tuple[int, tuple[str, str, str]]]:
                     f"separated by commas, and is {','.join(reader.fieldnames or [])!r}."
                 )
             for row in reader:
-                yield reader.line_num, _checked(file, reader.line_num, row)
+                yield _checked(file, reader.line_num, row)
     except OSError as error:
         raise UserError(f"Cannot read the table {file}: {error.strerror}; set dataset.file.") from None
     except (UnicodeDecodeError, csv.Error) as error:

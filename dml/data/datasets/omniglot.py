@@ -1,25 +1,55 @@
 """Omniglot: handwritten characters of fifty alphabets, each drawn by twenty people."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from dml.data.acquire import Source, acquire
+from dml.data.download import Source, folder_of
+from dml.data.protocol import subset as chosen
 from dml.data.read_image import read_image
 from dml.data.split import Samples, Split
 from dml.errors import UserError
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
-# None: no digest is published.
-MD5 = {
-    "images_background": "68d2efa1b9178cc56df9314c21c6e718",
-    "images_evaluation": "6b91aef0f799c5bb55b94e3f2daec811",
-    "images_background_small1": "e704a628b5459e08445c13499850abc4",
-    "images_background_small2": None,
+
+
+class Archive(NamedTuple):
+    """What is known of an official archive.
+
+    Attributes:
+        md5: of the zip file.
+        characters: how many it holds.
+        pixels: SHA-256 of all its drawings, decoded to one byte a pixel, in byte order of their paths; None where
+            it is not known to us.
+        fingerprint: of the split made of it; None where it is not known to us.
+    """
+
+    md5: str
+    characters: int
+    pixels: str | None = None
+    fingerprint: str | None = None
+
+
+ARCHIVES = {
+    "images_background": Archive("68d2efa1b9178cc56df9314c21c6e718", 964),
+    "images_evaluation": Archive("6b91aef0f799c5bb55b94e3f2daec811", 659),
+    "images_background_small1": Archive(
+        "e704a628b5459e08445c13499850abc4",
+        136,
+        pixels="ec6257f7e1450fd2be562a2373e4ab05611a673b8b7e4c8e2a4955cf3e2e9c54",
+        fingerprint="9c663f382d5f",
+    ),
+    "images_background_small2": Archive("b75a71a51d3b13f821f212756fe481fd", 156),
 }
-# Characters in each archive, where they are known to us.
-CHARACTERS = {"images_background": 964, "images_evaluation": 659, "images_background_small1": 136}
+SOURCES = tuple(
+    Source(f"{name}.zip", makes=name, md5=archive.md5, url=f"{URL}/{name}.zip")
+    for name, archive in ARCHIVES.items()
+)
+ELSEWHERE = f"or get it by hand from {URL} and name it with --archive."
 DRAWERS = 20
 SMALL_TRAIN_ALPHABETS = 3
 SIDE = 28
@@ -40,9 +70,10 @@ def load(root: str | Path, download: bool = False) -> Split:
     Raises:
         UserError: a folder is missing or holds another number of characters or drawings.
     """
-    train = _characters(Path(root), "images_background", download)
-    test = _characters(Path(root), "images_evaluation", download)
-    return _split(Path(root), train, test)
+    train_classes, train = _read(Path(root), "images_background", download)
+    test_classes, test = _read(Path(root), "images_evaluation", download)
+    test = replace(test, labels=test.labels + len(train_classes))
+    return Split([*train_classes, *test_classes], train, test)
 
 
 def load_small(root: str | Path, subset: str = "small1", download: bool = False) -> Split:
@@ -56,57 +87,50 @@ def load_small(root: str | Path, subset: str = "small1", download: bool = False)
         download: fetch and unpack it if it is not there.
 
     Raises:
-        UserError: another subset; the folder is missing or holds another number of characters or drawings.
+        UserError: another subset; the folder is missing, or holds another number of characters or drawings, or
+            (of small1) other drawings.
     """
     name = f"images_background_{subset}"
-    if name not in MD5:
+    if name not in ARCHIVES:
         raise UserError(f"dataset.subset={subset} must be small1 or small2.")
-    characters = _characters(Path(root), name, download)
-    alphabets = sorted({character.parent.name for character in characters})
-    learnt = alphabets[:SMALL_TRAIN_ALPHABETS]
-    train = [c for c in characters if c.parent.name in learnt]
-    test = [c for c in characters if c.parent.name not in learnt]
-    return _split(Path(root), train, test)
+    classes, samples = _read(Path(root), name, download)
+    alphabets = np.array([character.split("/")[0] for character in classes])
+    train = np.isin(alphabets, np.unique(alphabets)[:SMALL_TRAIN_ALPHABETS])[samples.labels]
+    official = ARCHIVES[name].fingerprint
+    return Split(
+        classes, chosen(samples, train), chosen(samples, ~train), official=[official] if official else []
+    )
 
 
-def _characters(root: Path, name: str, download: bool) -> list[Path]:
-    """The folders `<alphabet>/<character>` of an archive, in byte order."""
-    folder = root / name
-    if download and not folder.is_dir():
-        archive = Source(f"{name}.zip", makes=name, md5=MD5[name], urls=(f"{URL}/{name}.zip",))
-        acquire(root, [archive], f"or get {archive.file} by hand from {URL} and name it with --archive.")
-    if not folder.is_dir():
-        raise UserError(
-            f"dataset.root={root} does not hold {name}/: set dataset.root to the folder that does, "
-            f"set dataset.download=true, or unpack {URL}/{name}.zip there."
-        )
+def _read(root: Path, name: str, download: bool) -> tuple[list[str], Samples]:
+    """The characters of an archive, in byte order, and their drawings."""
+    archive, sources = ARCHIVES[name], [source for source in SOURCES if source.makes == name]
+    dataset = "omniglot_small" if "small" in name else "omniglot"
+    folder = folder_of(root, dataset, sources, ELSEWHERE, download)
     characters = sorted(c for c in folder.glob("*/*") if c.is_dir())
-    expected = CHARACTERS.get(name, len(characters))
-    if not characters or len(characters) != expected:
+    if len(characters) != archive.characters:
         raise UserError(
-            f"{folder} holds {len(characters)} characters, not {expected or 'any'}: unpack it again."
+            f"{folder} holds {len(characters)} characters, not {archive.characters}: unpack it again."
         )
-    return characters
+    files, images, pixels = list[Path](), [], hashlib.sha256()
+    for character in characters:
+        drawings = sorted(character.glob("*.png"))
+        if len(drawings) != DRAWERS:
+            raise UserError(f"{character} holds {len(drawings)} drawings, not {DRAWERS}: unpack it again.")
+        files += drawings
+    for file in files:
+        drawing = read_image(file, channels=1)
+        pixels.update(drawing.tobytes())
+        images.append(_small(drawing))
+    if archive.pixels not in (None, pixels.hexdigest()):
+        raise UserError(
+            f"{folder} holds other drawings than the official {name}.zip: move it away and unpack it again."
+        )
+    labels = np.repeat(np.arange(len(characters)), DRAWERS)
+    names = [file.relative_to(root).as_posix() for file in files]
+    return [f"{c.parent.name}/{c.name}" for c in characters], Samples(np.stack(images), labels, names)
 
 
-def _split(root: Path, train: list[Path], test: list[Path]) -> Split:
-    classes = [f"{c.parent.name}/{c.name}" for c in (*train, *test)]
-    return Split(classes, _samples(root, train, 0), _samples(root, test, len(train)))
-
-
-def _samples(root: Path, characters: list[Path], first_label: int) -> Samples:
-    """The drawings of some characters, labelled in their order from `first_label` on."""
-    drawings = [sorted(character.glob("*.png")) for character in characters]
-    for character, files in zip(characters, drawings, strict=True):
-        if len(files) != DRAWERS:
-            raise UserError(f"{character} holds {len(files)} drawings, not {DRAWERS}: unpack it again.")
-    files = [file for drawn in drawings for file in drawn]
-    labels = first_label + np.repeat(np.arange(len(characters)), DRAWERS)
-    images = np.stack([_drawing(file) for file in files])
-    return Samples(images, labels, [file.relative_to(root).as_posix() for file in files])
-
-
-def _drawing(file: Path) -> np.ndarray:
+def _small(drawing: Image.Image) -> np.ndarray:
     """(28, 28) uint8, ink 255."""
-    small = Image.fromarray(read_image(file, channels=1)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    return 255 - np.asarray(small)
+    return 255 - np.asarray(drawing.resize((SIDE, SIDE), Image.Resampling.BICUBIC))

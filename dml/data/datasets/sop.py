@@ -1,10 +1,12 @@
 """Stanford Online Products: 120,053 photographs of 22,634 products."""
 
+import warnings
 from pathlib import Path
 
-from dml.data.acquire import Source, acquire, top_folder
 from dml.data.datasets.annotations import Listed, parse_lines, to_split
+from dml.data.download import Source, folder_of
 from dml.data.split import Counts, Split, check_counts
+from dml.errors import Note, quote
 
 TOP = "Stanford_Online_Products"
 COUNTS = Counts(train_classes=11_318, test_classes=11_316, train_images=59_551, query_images=60_502)
@@ -13,10 +15,7 @@ SOURCES = (
         "Stanford_Online_Products.zip",
         makes=TOP,
         md5="7f73d41a2f44250d4779881525aea32e",
-        urls=(
-            "http://ftp.cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
-            "ftp://cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
-        ),
+        url="http://ftp.cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
     ),
 )
 ELSEWHERE = (
@@ -30,7 +29,8 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
     """The products of Ebay_train.txt train, those of Ebay_test.txt test and search one another.
 
     Source: Song, Xiang, Jegelka, Savarese, Deep Metric Learning via Lifted Structured Feature Embedding,
-    CVPR 2016.
+    CVPR 2016. File names begin with the number of the listing, `<listing>_<image>.JPG`; a product whose images
+    come from several is named in a note.
 
     Args:
         root: folder that holds Stanford_Online_Products/.
@@ -41,13 +41,21 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         UserError: missing, malformed, or other counts.
     """
     root = Path(root)
-    if download and not (root / TOP).is_dir():
-        acquire(root, SOURCES, ELSEWHERE)
-    top = top_folder(root, TOP, "sop")
+    top = folder_of(root, "sop", SOURCES, ELSEWHERE, download)
     pattern, form = r"\d+\s+(\d+)\s+\d+\s+(.+)", "<image id> <class id> <super class id> <path>"
     listed = [
         Listed(role, f"product {product}", f"{TOP}/{path}", top / path)
         for role, file in LISTS.items()
         for product, path in parse_lines(top / file, pattern, form, header=1)
     ]
+    listings: dict[str, set[str]] = {}
+    for image in listed:
+        listings.setdefault(image.label, set()).add(image.name.rpartition("_")[0])
+    if mixed := [product for product, names in listings.items() if len(names) > 1]:
+        warnings.warn(
+            f"By their file names, the images of {quote(mixed)} in {top} come from more than one listing: labels may "
+            "be swapped.",
+            Note,
+            stacklevel=2,
+        )
     return check_counts(to_split(listed), counts, "Stanford Online Products", root)

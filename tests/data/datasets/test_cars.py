@@ -78,7 +78,7 @@ def test_folders_without_the_annotations_that_fit(tmp_path: Path) -> None:
     """As on Kaggle: the images of the official sides beside annotations of car_ims/."""
     write_cars_sides(tmp_path)
     (tmp_path / "devkit" / "cars_test_annos_withlabels.mat").unlink()
-    with pytest.raises(UserError, match=r"cars_test_annos_withlabels.mat.*prepare.py cars --root"):
+    with pytest.raises(UserError, match=r"cars_test_annos_withlabels.mat.*dml.prepare cars --root"):
         cars.load(tmp_path)
 
 

@@ -27,12 +27,12 @@ def test_classes_split_not_the_archives_flags(tmp_path: Path) -> None:
 
 
 def test_a_missing_root_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"does not hold CUB_200_2011/: .* scripts/prepare.py cub --root"):
+    with pytest.raises(UserError, match=r"does not hold CUB_200_2011/: .* dml.prepare cub --root"):
         cub.load(tmp_path / "nowhere")
 
 
 def test_the_archives_own_folder_as_root_is_recognised(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"give its parent, {tmp_path}\.$"):
+    with pytest.raises(UserError, match=rf"name its parent, {tmp_path}\.$"):
         cub.load(write_cub(tmp_path) / "CUB_200_2011")
 
 

@@ -46,6 +46,11 @@ def test_chosen_test_classes(tmp_path: Path) -> None:
             folder.load(tmp_path, test_classes=none_or_all)
 
 
+def test_a_share_beside_chosen_classes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not both"):
+        folder.load(write_tree(tmp_path, dict.fromkeys("abc", 2)), test_share=0.5, test_classes=["a"])
+
+
 def test_train_and_test_folders(tmp_path: Path) -> None:
     write_tree(tmp_path, {"train/a": 2, "train/b": 2, "test/c": 3})
     split = folder.load(tmp_path)
@@ -53,6 +58,8 @@ def test_train_and_test_folders(tmp_path: Path) -> None:
     assert split.query.names[0] == "test/c/0.png"
     with pytest.raises(UserError, match=r"leave out dataset.test_classes"):
         folder.load(tmp_path, test_classes=["c"])
+    with pytest.raises(UserError, match=r"leave out dataset.test_share"):
+        folder.load(tmp_path, test_share=0.5)
 
 
 def test_query_and_gallery_folders(tmp_path: Path) -> None:
@@ -80,30 +87,6 @@ def test_train_and_val_folders(tmp_path: Path) -> None:
         UserError, match=r"train holds a folder, 'a', where images were expected: the layout is"
     ):
         folder.load(tmp_path)
-
-
-def test_a_class_on_both_sides(tmp_path: Path) -> None:
-    write_tree(tmp_path, {"train/a": 2, "train/b": 2, "test/a": 2, "test/b": 2})
-    with pytest.raises(UserError, match=r"class 'a' \(and 1 more\) in training and in test.* on one side"):
-        folder.load(tmp_path)
-
-
-def test_a_class_with_one_image(tmp_path: Path) -> None:
-    write_tree(tmp_path, {"a": 1, "b": 2, "c": 1, "d": 2})
-    with pytest.warns(UserWarning, match=r"test classes without a second image to find: 'c'; ") as caught:
-        assert len(folder.load(tmp_path).query) == 3
-    assert len(caught) == 1
-
-
-def test_a_single_class_to_search(tmp_path: Path) -> None:
-    write_tree(tmp_path, {"a": 2, "b": 2, "c": 2})
-    with pytest.warns(UserWarning, match=r"one class to search, 'c': whatever is found is right"):
-        folder.load(tmp_path, test_share=0.1)
-
-
-def test_nothing_to_find_at_all(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no test class with a second image to find, beginning with 'b'"):
-        folder.load(write_tree(tmp_path, {"a": 2, "b": 1}))
 
 
 def test_an_empty_class(tmp_path: Path) -> None:
@@ -173,7 +156,7 @@ def test_other_files_are_passed_over_with_a_word(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a": 2, "b": 2})
     (tmp_path / "a" / "Thumbs.db").touch()
     write_image(tmp_path / "stray.png")
-    with pytest.warns(UserWarning, match=r"passed over: '.*Thumbs.db' \(and 1 more\)"):
+    with pytest.warns(UserWarning, match=r"skipped: '.*Thumbs.db' \(and 1 more\)"):
         assert len(folder.load(tmp_path).train) == 2
 
 

@@ -48,6 +48,6 @@ def test_an_unknown_role_is_named(tmp_path: Path) -> None:
 
 def test_a_missing_root_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(
-        UserError, match=r"does not hold both img/ and list_eval_partition.txt .*prepare.py inshop"
+        UserError, match=r"does not hold both img/ and list_eval_partition.txt .*dml.prepare inshop"
     ):
         inshop.load(tmp_path / "nowhere")

@@ -1,5 +1,6 @@
 """Omniglot: classes, sides, and the images as they are kept."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 
 from dml.data.datasets import omniglot
+from dml.data.split import describe
 from dml.errors import UserError
 
 
@@ -21,6 +23,17 @@ def tree(folder: Path, characters: dict[str, int]) -> Path:
                 file = folder / alphabet / f"character{c:02}" / f"00{c:02}_{drawer:02}.png"
                 Image.fromarray(drawing).save(file)
     return folder.parent
+
+
+@pytest.fixture(autouse=True)
+def few_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The archives in the size of the trees above."""
+    for name, characters in {
+        "images_background": 3,
+        "images_evaluation": 2,
+        "images_background_small2": 6,
+    }.items():
+        monkeypatch.setitem(omniglot.ARCHIVES, name, omniglot.ARCHIVES[name]._replace(characters=characters))
 
 
 def small2(root: Path) -> Path:
@@ -44,10 +57,7 @@ def test_images_are_small_and_ink_is_bright(tmp_path: Path) -> None:
     assert (images[:, :, 12:14] == 255).all()
 
 
-def test_the_full_set_trains_on_background_and_tests_on_evaluation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(omniglot, "CHARACTERS", {"images_background": 3, "images_evaluation": 2})
+def test_the_full_set_trains_on_background_and_tests_on_evaluation(tmp_path: Path) -> None:
     tree(tmp_path / "images_background", {"Z": 3})
     tree(tmp_path / "images_evaluation", {"A": 2})
     split = omniglot.load(tmp_path)
@@ -75,13 +85,24 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         omniglot.load_small(tmp_path, "small2")
 
 
+def test_blanked_drawings_are_refused(shared_dir: Path, tmp_path: Path) -> None:
+    """As many drawings of as many characters, but some are blank."""
+    with zipfile.ZipFile(shared_dir / "data" / "images_background_small1.zip") as archive:
+        archive.extractall(tmp_path)
+    drawings = sorted((tmp_path / "images_background_small1").glob("Latin/*/*_01.png"))
+    Image.new("1", (105, 105), 1).save(drawings[3])
+    with pytest.raises(
+        UserError, match=r"small1 holds other drawings than the official images_background_small1.zip"
+    ):
+        omniglot.load_small(tmp_path)
+
+
 def test_the_real_small_set_and_its_raw_pixels(shared_dir: Path, tmp_path: Path) -> None:
     """Recall@1 of the pixels themselves is 0.412: the images are what published figures were measured on."""
-    import zipfile
-
     with zipfile.ZipFile(shared_dir / "data" / "images_background_small1.zip") as archive:
         archive.extractall(tmp_path)
     split = omniglot.load_small(tmp_path)
+    assert describe("omniglot_small", split).endswith("Split fingerprint: 9c663f382d5f (the official list)")
     train, test = split.classes[:70], split.classes[70:]
     assert {name.split("/")[0] for name in train} == {"Balinese", "Early_Aramaic", "Greek"}
     assert {name.split("/")[0] for name in test} == {"Korean", "Latin"}

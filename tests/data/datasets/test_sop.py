@@ -28,15 +28,6 @@ def test_a_short_line_is_named(tmp_path: Path) -> None:
         sop.load(tmp_path, counts=TINY)
 
 
-def test_a_class_on_both_sides(tmp_path: Path) -> None:
-    top = write_sop(tmp_path) / "Stanford_Online_Products"
-    test = top / "Ebay_test.txt"
-    # Both images of product 4 become images of product 2, which trains.
-    test.write_text(test.read_text().replace(" 4 2 ", " 2 2 "))
-    with pytest.raises(UserError, match=r"'product 2' in training and in test"):
-        sop.load(tmp_path, counts=TINY._replace(test_classes=3))
-
-
 def test_a_missing_root_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Stanford_Online_Products/: .* scripts/prepare.py sop --root"):
+    with pytest.raises(UserError, match=r"Stanford_Online_Products/: .* dml.prepare sop --root"):
         sop.load(tmp_path)

@@ -1,0 +1,64 @@
+"""The keys that the package itself reads, with their types and ranges.
+
+Whatever has a `_target_` takes the arguments of that target; only what a signature does not say needs a line here.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
+
+KEYS: dict[str, Any] = {
+    "seed": NonNegativeInt,
+    "protocol": Literal["paper", "holdout"],
+    "ckpt_path": str | None,
+    "resume": Literal["auto"] | None,
+    "baselines": bool,
+    "run_dir": str,
+    "lr_factors.backbone": NonNegativeFloat,
+    "lr_factors.head": NonNegativeFloat,
+    "lr_factors.loss": NonNegativeFloat,
+    "loss.chunk": int | Literal["auto"] | None,
+    "loss.num_classes": int | None,  # null: filled in with the training classes
+    "memory": Any,
+    "model": Any,
+    "sampler.classes_per_batch": Annotated[int, Field(ge=2)],
+    "sampler.images_per_class": Annotated[int, Field(ge=2)],
+    "sampler.steps_per_epoch": PositiveInt | None,
+    "optimizer.lr": NonNegativeFloat,
+    "optimizer.weight_decay": NonNegativeFloat,
+    "scheduler": Any,
+    "data.eval_batch_size": PositiveInt,
+    "data.num_workers": NonNegativeInt | None,
+    "data.cache_dir": Annotated[str, Field(min_length=1)],
+    "trainer.max_steps": PositiveInt,
+    "trainer.val_check_interval": PositiveInt,
+    "trainer.log_every_n_steps": PositiveInt,
+    "logger": Any,
+    "callbacks": Any,
+    # Any other key of a dataset is read by a ${dataset.…} in its own yaml.
+    "dataset.name": str,
+    "dataset.root": str | None,
+    "dataset.download": bool,
+    "dataset.channels": Literal[1, 3],
+    "dataset.recall_at": Annotated[list[PositiveInt], Field(min_length=1)],
+    "dataset.max_steps": PositiveInt,
+    "dataset.val_check_interval": PositiveInt,
+    "dataset.split": Any,
+    "dataset.resize": Any,
+    "dataset.train_transform": Any,
+    "dataset.eval_transform": Any,
+    "dataset.extra_classes": Any,
+}
+KNOWN = {*KEYS, *(key.partition(".")[0] for key in KEYS)}
+
+# Arguments that the package hands over itself.
+FILLED_IN = {
+    "memory.embedding_dim",
+    *(f"sampler.{key}" for key in ("labels", "seed", "rank", "world_size")),
+    "optimizer.params",
+    "scheduler.optimizer",
+    *(f"trainer.{key}" for key in ("callbacks", "logger", "plugins")),
+}
+
+# Groups of parts with a `_target_` each, under any name.
+PARTS = {"callbacks", "callbacks.recall.metrics", "logger"}
