@@ -22,7 +22,8 @@ TAKEN = ("model", "data", "dataset.name", "dataset.root", "dataset.recall_at", "
 LEFT_OUT = ("callbacks", "logger", "run_dir")
 ONLY_TRAINING = ("sampler", "train_transform", "extra_classes", "cache", "cache_dir")
 RESERVED = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}  # words of Hydra's instantiate
-OF_ANOTHER_KEY = re.compile(r"(?<!\\)\$\{[^${}:\\]*\}")  # an interpolation that calls no resolver
+# An interpolation that only reads another key of the same configuration.
+OF_ANOTHER_KEY = re.compile(r"(?<!\\)\$\{(?:oc\.select:)?[^${}:\\]*\}")
 
 
 class TrustedRun(NamedTuple):

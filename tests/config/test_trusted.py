@@ -66,7 +66,7 @@ def settings() -> DictConfig:
 
 
 @pytest.fixture
-def judge(settings) -> Callable[..., dict[str, Any]]:
+def judge(settings, content) -> Callable[..., dict[str, Any]]:
     """Saves the checkpoint with other values, by dotted key, and evaluates it."""
 
     def judged(changes: dict[str, Any], trust: Any = ()) -> dict[str, Any]:
