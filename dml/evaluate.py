@@ -1,14 +1,15 @@
-"""Judge a checkpoint again, from the checkpoint alone: `python -m dml.evaluate ckpt_path=…/best.ckpt`."""
+"""Evaluate a checkpoint, from the checkpoint alone: `python -m dml.evaluate ckpt_path=…/best.ckpt`."""
 
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytorch_lightning as pl
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
 
 from dml.config.build import build, build_data
+from dml.config.check import check
 from dml.config.cli import CONF, one_sentence
 from dml.config.trusted import read_run
 from dml.data.split import describe, fingerprint
@@ -19,26 +20,28 @@ from dml.runs.checkpoints import load_embedder
 from dml.runs.folder import set_aside
 from dml.runs.report import print_table, without_prefix, write_metrics
 
-FROM_CHECKPOINT = ("dataset.root", "dataset.recall_at", "data.num_workers", "trainer.precision")  # where null
+KEYS = {"ckpt_path", "trust", "dataset", "data", "trainer", "callbacks", "run_dir"}
 
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
     """Rebuild the run's model and dataset, test, report; returns what `metrics.json` holds."""
+    if unread := sorted(map(str, config.keys() - KEYS)):
+        raise UserError(
+            f"{unread[0]}=… has no effect: the checkpoint gives all but its dataset's and data's keys; leave it out."
+        )
     if OmegaConf.is_missing(config, "ckpt_path"):
         raise UserError(
-            "ckpt_path is missing: give the checkpoint to judge, such as ckpt_path=…/checkpoints/best.ckpt."
+            "ckpt_path is missing: give the checkpoint to evaluate, such as ckpt_path=…/checkpoints/best.ckpt."
         )
-    given = {key: OmegaConf.select(config, key) for key in FROM_CHECKPOINT}
-    overrides = {key: value for key, value in given.items() if value is not None}
-    run, weights = read_run(config.ckpt_path, overrides, config.trust or ())
-    check_dataset(run.dataset)
+    run, weights = read_run(config.ckpt_path, given(config), config.trust or ())
+    check_root(run.dataset)
+    trainer = build_tester(config, run)
     seed_everything(run.seed, workers=True, verbose=False)
     data = build_data(run)
     if is_first_process():
         print(describe(run.dataset.name, data.loaded_split))
     module = EvaluationModule(build(run.model))
     load_embedder(module.embedder, weights, config.ckpt_path)
-    trainer = build_tester(config, run)
     trainer.test(module, datamodule=data, verbose=False)
     test = {
         name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")
@@ -48,17 +51,25 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     return test | {"dataset": run.dataset.name, "fingerprint": fingerprint(data.loaded_split)}
 
 
-def check_dataset(dataset: DictConfig) -> None:
-    """Raise UserError where the images are not there, or the K of Recall@K cannot be meant."""
+def given(config: DictConfig) -> dict[str, Any]:
+    """What the command line says in place of the checkpoint, by dotted key."""
+    groups = {key: config[key] for key in ("dataset", "data")} | {
+        "trainer": {"precision": config.trainer.precision}
+    }
+    return {
+        f"{group}.{key}": value
+        for group, values in groups.items()
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def check_root(dataset: DictConfig) -> None:
+    """Raise UserError where the folder of the images is not there."""
     if dataset.root is not None and not Path(dataset.root).exists():
         raise UserError(
             f"dataset.root={dataset.root} is not there, seen from {Path.cwd()}: give the folder that holds the images "
             f"of {dataset.name} with dataset.root=…."
-        )
-    ks = dataset.recall_at
-    if not isinstance(ks, ListConfig) or not ks or not all(type(k) is int and k >= 1 for k in ks):
-        raise UserError(
-            f"dataset.recall_at={ks} must be a list of whole numbers, each at least 1, such as [1,10]."
         )
 
 
@@ -66,6 +77,8 @@ def build_tester(config: DictConfig, run: DictConfig) -> pl.Trainer:
     """The trainer and callbacks of `conf/evaluate.yaml`, with what they need to know of the run."""
     settings = config.copy()
     settings.trainer.precision, settings.dataset.recall_at = run.trainer.precision, run.dataset.recall_at
+    for group in ("trainer", "callbacks"):
+        check(settings[group], group)
     callbacks = [build(callback) for callback in settings.callbacks.values() if callback]
     return build(settings.trainer, callbacks=callbacks, logger=False)
 

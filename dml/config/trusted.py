@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from torchvision.transforms import v2
 
+from dml.config.check import check, references
 from dml.config.cli import CONF
 from dml.errors import UserError
 from dml.runs.checkpoints import read_checkpoint
@@ -21,6 +22,7 @@ TAKEN = ("model", "data", "dataset.name", "dataset.root", "dataset.recall_at", "
 # What is not even looked at: groups that say where a run writes, and keys of the data that only training needs.
 LEFT_OUT = ("callbacks", "logger", "run_dir")
 ONLY_TRAINING = ("sampler", "train_transform", "extra_classes", "cache", "cache_dir")
+BUILT = ("model", "data", "data.split")
 RESERVED = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}  # words of Hydra's instantiate
 # An interpolation that only reads another key of the same configuration.
 OF_ANOTHER_KEY = re.compile(r"(?<!\\)\$\{(?:oc\.select:)?[^${}:\\]*\}")
@@ -48,11 +50,12 @@ def read_run(
 
     Args:
         path: of the checkpoint.
-        overrides: values by dotted key, in place of the checkpoint's.
+        overrides: values by dotted key of `dataset`, `data` or `trainer.precision`, in place of the checkpoint's.
         trust: the user's own modules or packages.
 
     Raises:
-        UserError: the checkpoint cannot be read, names another target, or asks for more than its own keys.
+        UserError: the checkpoint cannot be read, names another target, asks for more than its own keys, or holds a
+            value that its reader does not take; or nothing reads an override.
     """
     checkpoint = read_checkpoint(path)
     modules = [trust] if isinstance(trust, str) else list(trust)
@@ -64,6 +67,9 @@ def read_run(
             value = _resolved(run, key)
             _check(value, key, modules)
             OmegaConf.update(config, key, value)
+        trainer = config.pop("trainer")  # checked with the trainer that evaluates
+        check(config)
+        config.trainer = trainer
     except UserError as error:
         raise UserError(f"ckpt_path={path}: {error}") from error.__cause__
     state = checkpoint["state_dict"].items()
@@ -80,15 +86,21 @@ def _evaluated_part(content: dict[str, Any], overrides: Mapping[str, Any]) -> Di
     content["data"] = {key: value for key, value in content["data"].items() if key not in ONLY_TRAINING}
     if "weights" in content["model"]:
         content["model"] = content["model"] | {"weights": None}
-    if "dataset.root" in overrides and not any("root}" in value for _, value in _strings(content)):
-        raise UserError(
-            "dataset.root=… would have no effect, its dataset does not read that key; leave it out."
-        )
     try:
         config = OmegaConf.create(content)
     except OmegaConfBaseException as error:
         raise UserError(f"not a checkpoint written by dml.train ({str(error).splitlines()[0]}).") from error
+    read = {
+        *references(config),
+        *(f"data.{key}" for key in config.data),
+        "dataset.recall_at",
+        "trainer.precision",
+    }
     for key, value in overrides.items():
+        if key not in read:
+            raise UserError(
+                f"{key}=… has no effect: nothing in its configuration reads that key; leave it out."
+            )
         OmegaConf.update(config, key, value)
     for key, value in _strings(OmegaConf.to_container(config)):
         if "${" in OF_ANOTHER_KEY.sub("", value):
@@ -128,9 +140,11 @@ def _check(node: Any, key: str, trust: Sequence[str]) -> None:
     for name, value in _items(node):
         _check(value, f"{key}.{name}", trust)
     if not isinstance(node, dict) or "_target_" not in node:
+        if key in BUILT:
+            raise UserError(f"{key} says nothing that could be built: it has no _target_.")
         return
     target, group = str(node["_target_"]), key.split(".")[0]
-    own = target in _own_targets(group)
+    own, partial = target in _own_targets(group), key == "data.split"
     if not own:
         _check_trusted(target, f"{key}._target_={target}", trust)
     # Given by position, `download` and `weights` would not be seen below.
@@ -138,6 +152,8 @@ def _check(node: Any, key: str, trust: Sequence[str]) -> None:
     for name in node:
         if re.fullmatch("_.*_", str(name)) and name not in allowed:
             raise UserError(f"{key}.{name} may not stand beside {target}: give its arguments by name.")
+    if (own or key in BUILT) and node.get("_partial_", False) is not partial:
+        raise UserError(f"{key}._partial_ must be {str(partial).lower()}.")
     if "download" in node:
         node["download"] = False
     if own and group == "model":

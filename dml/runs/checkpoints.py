@@ -148,6 +148,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         isinstance(checkpoint.get(key), dict) for key in ("state_dict", "config")
     ):
         raise UserError(f"ckpt_path={path}: not a checkpoint written by dml.train.")
+    if not all(isinstance(value, torch.Tensor) for value in checkpoint["state_dict"].values()):
+        raise UserError(f"ckpt_path={path}: not a checkpoint written by dml.train (a weight is no tensor).")
     return checkpoint
 
 

@@ -212,6 +212,44 @@ def test_a_configuration_that_is_none_is_one_sentence(refused, changes, said):
     assert said in refused(changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seed": -1}, "seed=-1 must be greater than or equal to 0"),
+        ({"seed": "x"}, "seed=x must be"),
+        ({"seed": [1]}, "seed=[1] must be"),
+        ({"dataset.name": 3}, "dataset.name=3 must be"),
+        ({"dataset.root": 3}, "dataset.root=3 must be"),
+        ({"dataset.recall_at": []}, "dataset.recall_at=[] must have"),
+        ({"dataset.recall_at": [0]}, "dataset.recall_at[0]=0 must be"),
+        ({"dataset.recall_at": None}, "dataset.recall_at=null must be"),
+        ({"dataset.recall_at": [1.5]}, "dataset.recall_at[0]=1.5 must be"),
+        ({"dataset.split": None}, "data.split"),
+        ({"dataset.split": {}}, "data.split says nothing that could be built"),
+        ({"dataset.split": "here"}, "data.split"),
+        ({"dataset.split._partial_": False}, "data.split._partial_ must be true"),
+        ({"data._partial_": True}, "data._partial_ must be false"),
+        ({"data.eval_batch_size": "many"}, "data.eval_batch_size=many must be"),
+        ({"data.eval_batch_size": 0}, "data.eval_batch_size=0 must be"),
+        ({"data.num_workers": -1}, "data.num_workers=-1 must be"),
+        ({"data.more": 1}, "There is no key data.more"),
+        ({"model": {}}, "model says nothing that could be built"),
+        ({"model._partial_": True}, "model._partial_ must be false"),
+        ({"model._partial_": "x"}, "model._partial_ must be false"),
+        ({"model.embedding_dim": "wide"}, "model.embedding_dim=wide must be"),
+        ({"model.more": 1}, "There is no key model.more"),
+        ({"dataset.eval_transform": 3}, "data.eval_transform"),
+    ],
+)
+def test_a_value_that_its_reader_does_not_take_is_one_sentence(refused, changes, said):
+    assert said in refused(changes)
+
+
+def test_weights_are_tensors(refused, content):
+    content["state_dict"]["embedder.more"] = [1]
+    assert "a weight is no tensor" in refused({})
+
+
 def test_what_is_not_needed_is_not_looked_at(judge, tmp_path):
     """Neither where a run writes, nor how it trained: code of a user's own there needs no trust."""
     victim = tmp_path / "victim"
