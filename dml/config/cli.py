@@ -1,13 +1,22 @@
 """What every command of the package shares: where its configurations are, and how it says what went wrong."""
 
 import functools
+import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
+import hydra
+from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
+from dml.config.refusal import REFUSED, explain
 from dml.errors import UserError, printed_notes
 from dml.runs.folder import new_folder
 
@@ -26,15 +35,73 @@ warnings.filterwarnings(
 )
 
 
-def one_sentence(command: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """A command that reports a person's mistake in one sentence and exit code 1, without a traceback."""
+Task = Callable[[DictConfig], None]
 
-    @functools.wraps(command)
-    def wrapped(config: DictConfig) -> None:
-        try:
-            with printed_notes():
-                command(config)
-        except UserError as error:
-            sys.exit(f"Error: {error}")
 
-    return wrapped
+def command(name: str) -> Callable[[Task], Callable[[], None]]:
+    """Make a function of a configuration the command line of `conf/<name>.yaml`.
+
+    A person's mistake is one sentence and exit status 1, without a traceback. What Hydra cannot compose is refused
+    before anything is written.
+    """
+
+    def decorate(task: Task) -> Callable[[], None]:
+        @functools.wraps(task)
+        def in_sentences(config: DictConfig) -> None:
+            with one_sentence():
+                task(config)
+
+        main = hydra.main(version_base="1.3", config_path=CONF, config_name=name)(in_sentences)
+
+        def run() -> None:
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises its errors instead of printing them
+            with one_sentence(name):
+                main()
+
+        return run
+
+    return decorate
+
+
+@contextmanager
+def one_sentence(name: str = "") -> Iterator[None]:
+    """Inside, a person's mistake ends the process with one sentence; so does what Hydra refuses of command `name`."""
+    try:
+        with printed_notes():
+            yield
+    except UserError as error:
+        sys.exit(f"Error: {error}")
+    except REFUSED as error:
+        sys.exit(f"Error: {explain(error, CONF, name, sys.argv[1:])}")
+
+
+class CheckFirst(Callback):
+    """Checks a command line before its run's folder is created.
+
+    Args:
+        check: dotted name of a function of the configuration that raises UserError.
+    """
+
+    def __init__(self, check: str) -> None:
+        self.check = check
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        own = config.copy()
+        OmegaConf.set_struct(own, False)
+        del own["hydra"]
+        if OmegaConf.is_interpolation(own, "run_dir"):
+            own.run_dir = "."  # not yet there
+        with one_sentence():
+            resolve_name(self.check)(own)
+
+    def on_multirun_start(self, config: DictConfig, config_name: str, **kwargs: Any) -> None:
+        """Compose the first trial: an unknown key is refused before any trial runs."""
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        first = [
+            f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+            if override.is_sweep_override()
+            else str(override.input_line)
+            for override in overrides
+        ]
+        with one_sentence(config_name):
+            compose(config_name, first)
