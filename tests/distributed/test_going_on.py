@@ -34,7 +34,6 @@ def saved(folder: Path) -> int:
 
 def unbroken_and_stopped(folder: Path, step: int) -> dict[str, Any]:
     """An unbroken run, and one whose last process alone was asked to stop."""
-    dist.init_process_group("gloo")
     found: dict[str, Any] = {"unbroken": ended(folder / "unbroken")}
     last = dist.get_rank() == dist.get_world_size() - 1
     try:
@@ -45,13 +44,11 @@ def unbroken_and_stopped(folder: Path, step: int) -> dict[str, Any]:
 
 
 def killed(folder: Path) -> None:
-    dist.init_process_group("gloo")
     every_step = "callbacks.last_checkpoint.every_n_train_steps=1"
     ended(folder / "killed", every_step, strike={"step": 8, "how": "SIGKILL"})
 
 
 def gone_on_after_death(folder: Path) -> tuple[Any, ...]:
-    dist.init_process_group("gloo")
     return ended(folder / "killed", "resume=auto")
 
 

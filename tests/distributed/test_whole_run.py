@@ -82,7 +82,6 @@ def part(samples: Samples, chosen: np.ndarray) -> Samples:
 
 
 def everything(folder: Path) -> dict[str, Any]:
-    dist.init_process_group("gloo")
     found = run(folder)
     found["still"] = run(folder / "still", "optimizer.lr=0", "trainer.max_steps=1")["figures"]
     found["local"] = run(folder / "local", "sampler.scope=local")["figures"]
