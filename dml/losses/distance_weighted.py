@@ -1,14 +1,15 @@
-"""Distance-weighted sampling of negatives."""
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dml.losses.counter_rng import uniform_rows
-from dml.losses.distance import euclidean_distance
 from dml.losses.pair_loss import Pairs
+from dml.losses.similarity import euclidean_distance
 
 
+@dataclass
 class DistanceWeightedMining:
     """Draws as many negatives as the anchor has positives, about evenly over all distances.
 
@@ -29,8 +30,9 @@ class DistanceWeightedMining:
         max_distance: d_max, Euclidean distance at and beyond which negatives are not drawn.
     """
 
-    def __init__(self, embedding_dim: int, cutoff: float = 0.5, max_distance: float = 1.4) -> None:
-        self.embedding_dim, self.cutoff, self.max_distance = embedding_dim, cutoff, max_distance
+    embedding_dim: int
+    cutoff: float = 0.5
+    max_distance: float = 1.4
 
     def log_weights(self, similarity: Float[Tensor, "Q R"]) -> Float[Tensor, "Q R"]:
         """−log q of the clamped distances, up to a constant; −inf from d_max on."""
