@@ -89,13 +89,8 @@ class SemiHardTripletLoss(TripletLoss):
 
     Source: Schroff, Kalenichenko and Philbin, CVPR 2015, section 3.2.
 
-    Deviations: all semi-hard negatives of a positive count; the authors take one. Those of `TripletLoss` apply too.
-
-    Args:
-        lam, average: as in `TripletLoss`.
-
-    Raises:
-        ValueError: as in `TripletLoss`.
+    Deviations: all semi-hard negatives of a positive count; the authors take one. Those of `TripletLoss` apply too, as
+    do its arguments and errors.
     """
 
     semi_hard = True
