@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dml.analysis.dependence import KINDS, Kind, WeightDependence, weight_dependence
-from dml.analysis.weight_curves import WeightCurves, weight_curves
-from dml.analysis.weight_plot import plot_weights
+from dml.analysis.weight_curves import WeightCurves, plot_weights, weight_curves
 from dml.config.cli import CONF, one_sentence
 from dml.errors import UserError
 from dml.losses import PairLoss

@@ -77,10 +77,10 @@ class Threshold(PairLoss):
 
 
 def test_the_share_is_that_of_the_anchors_whose_weight_changed():
-    # Of three anchors, with one negative each, a rise by 0.3 brings the second alone above the threshold.
-    similarity = torch.tensor([[-0.5], [-0.2], [0.1]])
+    # Of three anchors, with one negative each, shifts of up to ±0.5 bring the second alone across the threshold.
+    similarity = torch.tensor([[-0.6], [-0.2], [0.6]])
     pairs = Pairs(torch.zeros(3, 1, dtype=torch.bool), torch.ones(3, 1, dtype=torch.bool))
-    share = share_changed(Threshold(), similarity, pairs, torch.tensor([True]), 0, shifts=(0.3,))
+    share = share_changed(Threshold(), similarity, pairs, torch.tensor([True]), 0)
     assert share == pytest.approx(1 / 3)
 
 
