@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from fake_benchmarks import Site, serving, write_tree
 
-from dml.data.download import Source, acquire, extract, fetch
+from dml.data.download import Origin, Source, acquire, extract, fetch
 from dml.errors import UserError
 
 CONTENT = bytes(range(256)) * 40
@@ -116,9 +116,8 @@ def test_a_disk_that_fills_up_while_fetching(
 
 def test_of_several_processes_one_fetches(site: Site, source: Source, tmp_path: Path) -> None:
     """A lock of files holds between threads as between processes."""
-    together = [
-        threading.Thread(target=acquire, args=(tmp_path / "root", [source], "elsewhere.")) for _ in range(4)
-    ]
+    origin = Origin("x", [source], "elsewhere.")
+    together = [threading.Thread(target=acquire, args=(tmp_path / "root", origin)) for _ in range(4)]
     for thread in together:
         thread.start()
     for thread in together:
@@ -129,7 +128,7 @@ def test_of_several_processes_one_fetches(site: Site, source: Source, tmp_path: 
 def test_what_else_a_person_can_do_is_said(tmp_path: Path) -> None:
     for url, problem in (("http://127.0.0.1:9/x.zip", "Cannot fetch"), (None, "x.zip is not in")):
         with pytest.raises(UserError, match=rf"{problem} .*; ask a friend\.$"):
-            acquire(tmp_path, [Source("x.zip", makes="x", md5=None, url=url)], "ask a friend.")
+            acquire(tmp_path, Origin("x", [Source("x.zip", "x", None, url)], "ask a friend."))
 
 
 def make_zip(file: Path, entries: dict[str, str]) -> Path:

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from dml.data.download import Source, folder_of
-from dml.data.protocol import subset as chosen
+from dml.data.download import Origin, Source, folder_of
 from dml.data.read_image import read_image
 from dml.data.split import Samples, Split
 from dml.errors import UserError
@@ -22,7 +21,7 @@ class Archive(NamedTuple):
 
     Attributes:
         md5: of the zip file.
-        characters: how many it holds.
+        characters: number of characters in it.
         pixels: SHA-256 of all its drawings, decoded to one byte a pixel, in byte order of their paths; None where
             it is not known to us.
         fingerprint: of the split made of it; None where it is not known to us.
@@ -45,11 +44,13 @@ ARCHIVES = {
     ),
     "images_background_small2": Archive("b75a71a51d3b13f821f212756fe481fd", 156),
 }
-SOURCES = tuple(
-    Source(f"{name}.zip", makes=name, md5=archive.md5, url=f"{URL}/{name}.zip")
-    for name, archive in ARCHIVES.items()
+ORIGIN = Origin(
+    "omniglot",
+    tuple(
+        Source(f"{name}.zip", name, archive.md5, f"{URL}/{name}.zip") for name, archive in ARCHIVES.items()
+    ),
+    f"or get it by hand from {URL} and name it with --archive.",
 )
-ELSEWHERE = f"or get it by hand from {URL} and name it with --archive."
 DRAWERS = 20
 SMALL_TRAIN_ALPHABETS = 3
 SIDE = 28
@@ -96,17 +97,15 @@ def load_small(root: str | Path, subset: str = "small1", download: bool = False)
     classes, samples = _read(Path(root), name, download)
     alphabets = np.array([character.split("/")[0] for character in classes])
     train = np.isin(alphabets, np.unique(alphabets)[:SMALL_TRAIN_ALPHABETS])[samples.labels]
-    official = ARCHIVES[name].fingerprint
-    return Split(
-        classes, chosen(samples, train), chosen(samples, ~train), official=[official] if official else []
-    )
+    return Split(classes, samples.subset(train), samples.subset(~train), official=ARCHIVES[name].fingerprint)
 
 
 def _read(root: Path, name: str, download: bool) -> tuple[list[str], Samples]:
     """The characters of an archive, in byte order, and their drawings."""
-    archive, sources = ARCHIVES[name], [source for source in SOURCES if source.makes == name]
+    archive = ARCHIVES[name]
     dataset = "omniglot_small" if "small" in name else "omniglot"
-    folder = folder_of(root, dataset, sources, ELSEWHERE, download)
+    sources = [source for source in ORIGIN.sources if source.makes == name]
+    folder = folder_of(root, ORIGIN._replace(dataset=dataset, sources=sources), download)
     characters = sorted(c for c in folder.glob("*/*") if c.is_dir())
     if len(characters) != archive.characters:
         raise UserError(
@@ -121,7 +120,8 @@ def _read(root: Path, name: str, download: bool) -> tuple[list[str], Samples]:
     for file in files:
         drawing = read_image(file, channels=1)
         pixels.update(drawing.tobytes())
-        images.append(_small(drawing))
+        # Ink is 255.
+        images.append(255 - np.asarray(drawing.resize((SIDE, SIDE), Image.Resampling.BICUBIC)))
     if archive.pixels not in (None, pixels.hexdigest()):
         raise UserError(
             f"{folder} holds other drawings than the official {name}.zip: move it away and unpack it again."
@@ -129,8 +129,3 @@ def _read(root: Path, name: str, download: bool) -> tuple[list[str], Samples]:
     labels = np.repeat(np.arange(len(characters)), DRAWERS)
     names = [file.relative_to(root).as_posix() for file in files]
     return [f"{c.parent.name}/{c.name}" for c in characters], Samples(np.stack(images), labels, names)
-
-
-def _small(drawing: Image.Image) -> np.ndarray:
-    """(28, 28) uint8, ink 255."""
-    return 255 - np.asarray(drawing.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
