@@ -93,13 +93,11 @@ def adopt(archives: Sequence[Path], root: Path, dataset: ModuleType) -> list[str
     loose = [archive for archive in archives if archive.suffix.lower() in LOOSE]
     packed = [archive for archive in archives if archive not in loose]
     for archive in archives:
-        if archive.is_dir():
-            raise UserError(
-                f"--archive {archive} is a folder: what is unpacked already is used where it lies, with --root "
-                f"{archive}."
-            )
         if not archive.is_file():
-            raise UserError(f"--archive {archive} is not a file: name the archive as it was downloaded.")
+            raise UserError(
+                f"--archive {archive} is not a file: name the archive as it was downloaded; what is unpacked already "
+                "is used where it lies, with --root."
+            )
         anew = "; if a mirror packed it anew, rename it to have it unpacked" if archive in packed else ""
         check_md5(archive, official.get(archive.name), f"get it again{anew}")
     # The loose files first: they are in place even if an archive turns out to have been unpacked already.

@@ -151,7 +151,9 @@ def test_a_wrong_archive_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_folder_given_as_an_archive(tmp_path: Path) -> None:
     source = write_cub(tmp_path / "source")
-    with pytest.raises(UserError, match=rf"is a folder: .* with --root {source}\.$"):
+    with pytest.raises(
+        UserError, match=rf"--archive {source} is not a file: .* used where it lies, with --root\.$"
+    ):
         prepare.prepare("cub", tmp_path / "root", [source])
 
 
@@ -236,7 +238,7 @@ def test_an_interrupt_is_no_traceback(
 
 def test_a_root_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"dataset.root=.*file is a file: name a folder"):
+    with pytest.raises(UserError, match=r"Cannot write to dataset.root=.*file: File exists"):
         prepare.prepare("cub", tmp_path / "file")
 
 

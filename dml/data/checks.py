@@ -64,11 +64,9 @@ def _check_class_names(names: Sequence[str]) -> None:
         )
     if groups := _grouped(names, map(str.casefold, names)):
         more = f" (and {len(groups) - 1:,} more such pairs)" if len(groups) > 1 else ""
-        warnings.warn(
+        _note(
             f"The classes '{groups[0][0]}' and '{groups[0][1]}'{more} differ only in upper and lower case: if they are "
-            "one class, give them one name.",
-            Note,
-            stacklevel=3,
+            "one class, give them one name."
         )
 
 
@@ -113,18 +111,14 @@ def _check_something_to_find(split: Split) -> None:
             f"The dataset has no test class with a second image to find, beginning with {quote(alone)}."
         )
     if len(np.unique(searched)) == 1:
-        warnings.warn(
+        _note(
             f"The dataset has one class to search, '{split.classes[searched[0]]}': whatever is found is right, so the "
-            "figures say nothing.",
-            Note,
-            stacklevel=3,
+            "figures say nothing."
         )
     if alone:
-        warnings.warn(
+        _note(
             f"The dataset has test classes without a second image to find: {quote(alone)}; "
-            "their images are searched but not counted as queries.",
-            Note,
-            stacklevel=3,
+            "their images are searched but not counted as queries."
         )
 
 
@@ -155,12 +149,10 @@ def warn_of_copies(split: Split) -> None:
     tests = [group for group in groups if _is_sure_hit(group, split.gallery is not None)]
     across = [group for group in groups if len({image.role == "train" for image in group}) > 1]
     first, second, *_ = (tests or across or groups)[0]
-    warnings.warn(
+    _note(
         f"{sum(map(len, groups)):,} images are byte for byte the same as another, such as '{first.name}' and "
         f"'{second.name}'; in {len(tests):,} such groups a query finds its own copy, and {len(across):,} are in "
-        "both training and test: leave the copies out, or report them with the figures.",
-        Note,
-        stacklevel=2,
+        "both training and test: leave the copies out, or report them with the figures."
     )
 
 
@@ -190,6 +182,10 @@ def _tail(file: Path) -> bytes:
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - TAIL_BYTES))
         return stream.read()
+
+
+def _note(message: str) -> None:
+    warnings.warn(message, Note, stacklevel=4)
 
 
 def _digest(file: Path) -> bytes:

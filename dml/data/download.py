@@ -1,6 +1,5 @@
 """A dataset's archives: fetched, held against their md5, and unpacked whole or not at all."""
 
-import errno
 import fcntl
 import lzma
 import shutil
@@ -100,8 +99,6 @@ def acquire(root: Path, origin: Origin) -> None:
     Raises:
         UserError: `root` cannot be written; from `fetch` (with what else a person can do added) or `extract`.
     """
-    if root.is_file():
-        raise UserError(f"dataset.root={root} is a file: name a folder.")
     try:
         root.mkdir(parents=True, exist_ok=True)
         lock = (root / ".preparing").open("w")
@@ -176,12 +173,13 @@ def extract(archive: Path, folder: Path) -> None:
     except tarfile.FilterError as error:
         raise UserError(f"{archive} was not unpacked, for it is not safe: {error}.") from None
     except DAMAGED as error:
-        raise UserError(f"{archive} is damaged or not whole ({error}): delete it and get it again.") from None
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise UserError(
-            f"Cannot unpack {archive} into {folder}: {'the disk is full' if full else error.strerror or error}; "
-            "nothing was left there, so mend that and run it again."
+            f"{archive} is damaged, not whole, or no zip or tar archive ({error}): delete it and get it again."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"Cannot unpack {archive} into {folder}: {error.strerror or error}; nothing was left there, so mend that "
+            "and run it again."
         ) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -192,19 +190,14 @@ def _unpack(archive: Path, file: BinaryIO, staging: Path) -> None:
     if tarfile.is_tarfile(archive):
         with tarfile.open(fileobj=file) as tar:
             tar.extractall(staging, filter="data")
-    elif zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(file) as opened:
-            for info in opened.infolist():
-                if info.flag_bits & 1:
-                    raise UserError(f"{archive} is locked with a password: get the version without one.")
-                if stat.S_ISLNK(info.external_attr >> 16):
-                    raise UserError(f"{archive} holds {info.filename!r}, a link: not unpacked.")
-            opened.extractall(staging)
-    else:
-        raise UserError(
-            f"{archive} is not a whole zip or tar archive: delete it and get it again "
-            "(a download cut short, or a web page saved in its place, looks like this)."
-        )
+        return
+    with zipfile.ZipFile(file) as opened:
+        for info in opened.infolist():
+            if info.flag_bits & 1:
+                raise UserError(f"{archive} is locked with a password: get the version without one.")
+            if stat.S_ISLNK(info.external_attr >> 16):
+                raise UserError(f"{archive} holds {info.filename!r}, a link: not unpacked.")
+        opened.extractall(staging)
 
 
 def _place(staging: Path, folder: Path, archive: Path) -> None:

@@ -2,10 +2,10 @@
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
-from dml.data.split import Entry
+from dml.data.split import Entry, Split
 from dml.errors import Note, UserError, quote
 
 EXTENSIONS = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
@@ -47,7 +47,7 @@ def folders_of(folder: Path) -> list[Path]:
     return [entry for entry in listing(folder) if entry.is_dir()]
 
 
-def entries_of(folder: Path, role: str, prefix: str = "") -> list[Entry]:
+def entries_of(folder: Path, role: str, prefix: str = "", left_out: Collection[str] = ()) -> list[Entry]:
     """The images of a tree `<folder>/<class>/<image>`, classes and images by name.
 
     Files without the extension of an image are skipped, with a note.
@@ -56,12 +56,15 @@ def entries_of(folder: Path, role: str, prefix: str = "") -> list[Entry]:
         folder: of the classes.
         role: of all images.
         prefix: comes before `<class>/<image>` in an image's name.
+        left_out: folders that are no classes.
 
     Raises:
         UserError: an empty class, or a folder inside a class.
     """
     entries, strays = [], []
     for label in folders_of(folder):
+        if label.name in left_out:
+            continue
         files = listing(label)
         if inner := [file.name for file in files if file.is_dir()]:
             raise UserError(
@@ -80,6 +83,11 @@ def entries_of(folder: Path, role: str, prefix: str = "") -> list[Entry]:
         skipped = quote([str(stray) for stray in strays])
         warnings.warn(f"Not an image of a class, so skipped: {skipped}.", Note, stacklevel=2)
     return entries
+
+
+def split_by_class(entries: Iterable[Entry], test: Collection[str]) -> Split:
+    """The split in which the given classes test and search one another, and the others train."""
+    return Split.of_files(e._replace(role="query" if e.label in test else "train") for e in entries)
 
 
 def _is_image(file: Path) -> bool:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from dml.data.datasets.annotations import folders_of
+from dml.data.datasets.annotations import entries_of, split_by_class
 from dml.data.download import Origin, Source, folder_of
-from dml.data.split import Entry, Split
+from dml.data.split import Split
 from dml.errors import UserError
 
 TOP = "101_ObjectCategories"
@@ -42,17 +42,11 @@ def load(root: str | Path, download: bool = False) -> Split:
     """
     root = Path(root)
     top = folder_of(root, ORIGIN, download or (root / TAR).is_file())
-    categories = [folder for folder in folders_of(top) if folder.name not in LEFT_OUT]
+    entries = entries_of(top, "train", f"{TOP}/", LEFT_OUT)
+    categories = list(dict.fromkeys(image.label for image in entries))
     if len(categories) != CATEGORIES:
         raise UserError(
             f"{top} holds {len(categories)} categories, not {CATEGORIES} "
             f"(besides {' and '.join(sorted(LEFT_OUT))}): unpack it again."
         )
-    entries = []
-    for number, category in enumerate(categories):
-        images = sorted(category.glob("*.jpg"))
-        if not images:
-            raise UserError(f"{category} holds no .jpg image: unpack {TOP} again.")
-        role = "train" if number < TRAIN_CLASSES else "query"
-        entries += [Entry(role, category.name, image.relative_to(root).as_posix(), image) for image in images]
-    return Split.of_files(entries)
+    return split_by_class(entries, categories[TRAIN_CLASSES:])

@@ -1,6 +1,7 @@
 """Cars196: 16,185 photographs of 196 models of cars, in the layouts that archives and mirrors have."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.io import loadmat
@@ -25,7 +26,6 @@ ORIGIN = Origin(
     "Cars', and http://ftp.cs.stanford.edu/cs/cvgl/CARS196.zip may still be there), name their archives with "
     f"--archive, or unpack them into the root so that it holds {LAYOUTS}.",
 )
-CLASSES = 196
 FIRST_CLASS = "AM General Hummer SUV 2000"
 
 
@@ -64,8 +64,11 @@ def _original(base: Path, train_classes: int) -> list[Entry]:
     annotations = base / "cars_annos.mat"
     if not annotations.is_file() or not (base / "car_ims").is_dir():
         return []
-    found = [(label, path, base / path) for label, path in _labelled(annotations, "relative_im_path")]
-    return _entries(found, _variable(annotations, "class_names"), train_classes)
+    labels, paths = _variable(annotations, "annotations", "class", "relative_im_path")
+    (names,) = _variable(annotations, "class_names")
+    return _entries(
+        [(c, path, base / path) for c, path in zip(labels, paths, strict=True)], names, train_classes
+    )
 
 
 def _official_sides(base: Path, train_classes: int) -> list[Entry]:
@@ -79,9 +82,10 @@ def _official_sides(base: Path, train_classes: int) -> list[Entry]:
         annotations = _annotations(base, file)
         if folder is None or annotations is None:
             return []
-        found += [(label, f"{side}/{name}", folder / name) for label, name in _labelled(annotations, "fname")]
+        labels, images = _variable(annotations, "annotations", "class", "fname")
+        found += [(c, f"{side}/{image}", folder / image) for c, image in zip(labels, images, strict=True)]
     meta = _annotations(base, "cars_meta.mat")
-    names = _variable(meta, "class_names") if meta else np.array([f"class {i + 1}" for i in range(CLASSES)])
+    names = _variable(meta, "class_names")[0] if meta else []
     return _entries(sorted(found), names, train_classes)
 
 
@@ -100,36 +104,23 @@ def _annotations(base: Path, name: str) -> Path | None:
     return next((place / name for place in places if (place / name).is_file()), None)
 
 
-def _labelled(file: Path, path_field: str) -> list[tuple[int, str]]:
-    """Class, from 1, and path of every image in a file of annotations."""
-    annotations = _variable(file, "annotations")
-    try:
-        labels, paths = annotations["class"], annotations[path_field]
-    except (ValueError, IndexError):
-        raise UserError(
-            f"{file} lacks the fields 'class' and '{path_field}' of Cars196: get it again."
-        ) from None
-    return [(int(label), str(path)) for label, path in zip(labels, paths, strict=True)]
-
-
-def _variable(file: Path, name: str) -> np.ndarray:
-    """(n,) entries of a variable in a MATLAB file."""
+def _variable(file: Path, name: str, *fields: str) -> list[list[Any]]:
+    """A variable in a MATLAB file, or the fields of one, each a list."""
     with file.open("rb") as opened:
         try:
-            return np.atleast_1d(loadmat(opened, variable_names=[name], squeeze_me=True)[name])
+            variable = np.atleast_1d(loadmat(opened, variable_names=[name], squeeze_me=True)[name])
+            return [variable[field].tolist() for field in fields] if fields else [variable.tolist()]
         # For a damaged file loadmat raises many kinds of errors.
         except Exception as error:
             raise UserError(f"{file} is not a MATLAB file with '{name}' ({error}): get it again.") from None
 
 
-def _entries(found: list[tuple[int, str, Path]], names: np.ndarray, train_classes: int) -> list[Entry]:
-    """The images of (class, name, file), each class with its name."""
-    for label, name, _ in found:
-        if not 1 <= label <= len(names):
-            raise UserError(
-                f"Class {label} of image {name} is not among the {len(names)} of Cars196: get it again."
-            )
+def _entries(found: list[tuple[int, str, Path]], names: list[str], train_classes: int) -> list[Entry]:
+    """The images of (class, from 1; name; file), each class with its name or, where that is not given, its number."""
+    name_of = dict(enumerate(names, start=1))
     return [
-        Entry("train" if label <= train_classes else "query", str(names[label - 1]), name, image)
+        Entry(
+            "train" if label <= train_classes else "query", name_of.get(label, f"class {label}"), name, image
+        )
         for label, name, image in found
     ]

@@ -38,16 +38,14 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
     label_of = _read(top / "image_class_labels.txt", "<image id> <class id>")
     entries = []
     for image, path in _read(top / "images.txt", "<image id> <path>").items():
-        label = label_of.get(image, "")
-        if label not in name_of:
-            raise UserError(f"{top / 'image_class_labels.txt'} gives image {image} no class: get it again.")
-        if Path(path).parent.name != name_of[label]:
+        label, folder = label_of.get(image, ""), Path(path).parent.name
+        if name_of.get(label) != folder:
             raise UserError(
-                f"{top / 'image_class_labels.txt'} puts image {image} in class {name_of[label]}, but it lies in "
-                f"{Path(path).parent.name}/: get it again."
+                f"{top / 'image_class_labels.txt'} puts image {image} in class {name_of.get(label)}, but it lies in "
+                f"{folder}/: get it again."
             )
         role = "train" if int(label) <= counts.train_classes else "query"
-        entries.append(Entry(role, name_of[label], f"{TOP}/images/{path}", top / "images" / path))
+        entries.append(Entry(role, folder, f"{TOP}/images/{path}", top / "images" / path))
     return check_counts(Split.of_files(entries), counts, "CUB-200-2011", root)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dml.data.datasets.annotations import entries_of, folders_of
+from dml.data.datasets.annotations import entries_of, folders_of, split_by_class
 from dml.data.split import Split
 from dml.errors import UserError, quote
 
@@ -36,9 +36,7 @@ def load(
     if "train" not in names or not names & {"test", "query", "gallery"}:
         entries = entries_of(root, "train")
         test = _choose(root, list(dict.fromkeys(image.label for image in entries)), test_share, test_classes)
-        return Split.of_files(
-            image._replace(role="query") if image.label in test else image for image in entries
-        )
+        return split_by_class(entries, test)
     for key, value in {"test_share": test_share, "test_classes": test_classes}.items():
         if value is not None:
             raise UserError(f"{root} is split into train/ and test already: leave out dataset.{key}.")

@@ -33,7 +33,7 @@ def few_characters(monkeypatch: pytest.MonkeyPatch) -> None:
         "images_evaluation": 2,
         "images_background_small2": 6,
     }.items():
-        monkeypatch.setitem(omniglot.ARCHIVES, name, omniglot.ARCHIVES[name]._replace(characters=characters))
+        monkeypatch.setitem(omniglot.ARCHIVES, name, (characters, ""))
 
 
 def small2(root: Path) -> Path:
