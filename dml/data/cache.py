@@ -1,4 +1,4 @@
-"""Decoded images in files of their own, since decoding takes longer than a small network's step."""
+"""A cache of decoded images: decoding can take longer than a small network's step."""
 
 import hashlib
 import os
@@ -22,8 +22,7 @@ class ImageCache:
 
     Args:
         folder: of the cache's files; may be deleted at any time.
-        recipe: what is done to an image, in words; an image has a file for each recipe and for each version of PIL and
-            torchvision.
+        recipe: names what is done to an image; each recipe, PIL and torchvision version has files of its own.
 
     Raises:
         UserError: the folder cannot be made.
@@ -41,11 +40,14 @@ class ImageCache:
             ) from error
 
     def get(self, file: Path, name: str, decode: Callable[[], Image.Image]) -> Image.Image:
-        """The image of a file as it was kept, else as `decode` returns it, which is kept.
+        """The kept image of a file; else what `decode` returns, which is then kept.
 
-        A full disk is a note; the image is then decoded each time.
+        If the disk is full, a note says so, and images are decoded each time.
         """
-        state = file.stat()
+        try:
+            state = file.stat()
+        except OSError:
+            return decode()  # which says what is wrong with the file
         key = f"{self.recipe}\0{name}\0{state.st_size}".encode("utf-8", "surrogateescape")
         kept = self.folder / f"{hashlib.sha256(key).hexdigest()}.ppm"
         try:

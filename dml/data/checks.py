@@ -23,7 +23,7 @@ ROLES = {"train": "training", "query": "test", "gallery": "gallery"}
 
 
 def check_dataset(split: Split) -> None:
-    """Everything that is checked before training: the split, every file's header, copies.
+    """All checks before training: the split, every file's header, copies.
 
     Raises:
         UserError: from `check_split` or `check_files`.
@@ -201,7 +201,7 @@ def _grouped(items: Sequence[T], keys: Iterable[Hashable]) -> list[list[T]]:
 
 
 def _of_each(function: Callable[[Path], T], files: Sequence[Path]) -> list[T]:
-    """The function of every file; on more threads than cores, since on a network disk most of them wait."""
+    """The function's value for every file; on more threads than cores, since a network disk is slow to answer."""
     with ThreadPool(min(32, 4 * (os.cpu_count() or 1))) as pool:
         return pool.map(function, files)
 

@@ -21,7 +21,7 @@ from dml.errors import UserError, permitted
 
 
 class EmbeddingDataModule(pl.LightningDataModule):
-    """Batches of P classes × K images to learn from, and sets of queries and galleries to be judged by.
+    """Batches of P classes × K images for training, and queries and galleries for evaluation.
 
     Every batch is `{"image": (B, C, H, W) uint8, "label": (B,), "index": (B,)}`; images that a transform made floats
     are float32 in [0, 1]. Training labels are numbered 0 … C−1 over the classes trained on; those of an evaluation set
@@ -30,7 +30,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
 
     Args:
         split: the dataset, or what loads it when it is first needed.
-        sampler: `PKBatchSampler` but for its labels, seed and processes; None where nothing is trained.
+        sampler: `PKBatchSampler` without its labels, seed and processes; None where nothing is trained.
         resize: first transform of every image, always the same; see `ImageDataset`.
         train_transform: augmentation of a resized training image.
         eval_transform: transform of a resized image in validation and test.
@@ -134,7 +134,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _options(self, samples: Samples, transform: Transform | None) -> dict[str, Any]:
-        """What the training and evaluation loaders have in common."""
+        """Arguments that the training and evaluation loaders share."""
         workers = self.num_workers
         if workers is None:
             workers = 0 if isinstance(samples.images, np.ndarray) else min(8, cpu_count())

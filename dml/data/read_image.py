@@ -11,8 +11,7 @@ from dml.errors import UserError
 
 MODES = {1: "L", 3: "RGB"}
 WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
-ORIENTATION = 0x0112
-# Longer side over shorter: a resize of the shorter side would make a monster of anything thinner.
+# Longer side over shorter; a resize of the shorter side would make a thinner image very long.
 THINNEST = 256
 WIDE = 65_535
 PROBLEMS: dict[type[Exception], str] = {
@@ -34,7 +33,8 @@ def read_image(file: Path, channels: int) -> Image.Image:
     """
     with opened(file) as image:
         image.load()
-        return _in_mode(_upright(image), MODES[channels])
+        ImageOps.exif_transpose(image, in_place=True)
+        return _in_mode(image, MODES[channels])
 
 
 @contextmanager
@@ -50,16 +50,10 @@ def opened(file: Path) -> Iterator[Image.Image]:
             if max(width, height) > THINNEST * min(width, height):
                 raise ValueError(f"{width}×{height} pixels, thinner than 1:{THINNEST}")
             yield image
-    # Decoders raise whatever they please: OSError, SyntaxError, ValueError, struct.error …
+    # Decoders raise many kinds of errors: OSError, SyntaxError, ValueError, struct.error …
     except Exception as error:
         problem = PROBLEMS.get(type(error), f"cannot be read as an image ({' '.join(str(error).split())})")
         raise UserError(f"{file} {problem}: unpack or download it again, or leave it out.") from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    if image.getexif().get(ORIENTATION, 1) == 1:
-        return image
-    return ImageOps.exif_transpose(image)
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
