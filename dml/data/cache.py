@@ -2,10 +2,10 @@
 
 import hashlib
 import os
-import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import PIL
 import torchvision
@@ -17,8 +17,8 @@ from dml.errors import Note, UserError
 class ImageCache:
     """Keeps decoded and resized images as uncompressed PNM files; a later run, worker or process finds them.
 
-    A kept file has the modification time of its image. Where the two differ by two seconds or more, one of them has
-    changed, and the image is decoded again.
+    A file is found by the image's path, size and modification time. It is given the same time: where it has another, by
+    two seconds or more, it was changed and is not used.
 
     Args:
         folder: of the cache's files; may be deleted at any time.
@@ -39,7 +39,7 @@ class ImageCache:
                 "data.cache=false."
             ) from error
 
-    def get(self, file: Path, name: str, decode: Callable[[], Image.Image]) -> Image.Image:
+    def get(self, file: Path, decode: Callable[[], Image.Image]) -> Image.Image:
         """The kept image of a file; else what `decode` returns, which is then kept.
 
         If the disk is full, a note says so, and images are decoded each time.
@@ -48,8 +48,8 @@ class ImageCache:
             state = file.stat()
         except OSError:
             return decode()  # which says what is wrong with the file
-        key = f"{self.recipe}\0{name}\0{state.st_size}".encode("utf-8", "surrogateescape")
-        kept = self.folder / f"{hashlib.sha256(key).hexdigest()}.ppm"
+        key = f"{self.recipe}\0{file.absolute()}\0{state.st_size}\0{state.st_mtime_ns}"
+        kept = self.folder / f"{hashlib.sha256(os.fsencode(key)).hexdigest()}.ppm"
         try:
             if abs(kept.stat().st_mtime - state.st_mtime) < 2:
                 with Image.open(kept) as found:
@@ -62,7 +62,7 @@ class ImageCache:
             self._keep(image, kept, state)
         except OSError as error:
             warnings.warn(
-                f"Cannot write the cache {self.folder}: {error.strerror}; images are decoded each time. Set "
+                f"Cannot write the cache {self.folder}: {error.strerror or error}; images are decoded each time. Set "
                 "data.cache_dir to another folder.",
                 Note,
                 stacklevel=2,
@@ -71,7 +71,10 @@ class ImageCache:
 
     def _keep(self, image: Image.Image, kept: Path, state: os.stat_result) -> None:
         """Write the file, whole or not at all."""
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".writing-") as part:
-            image.save(written := Path(part, "image"), "PPM")
-            os.utime(written, ns=(state.st_mtime_ns, state.st_mtime_ns))
-            written.replace(kept)
+        part = kept.with_suffix(f".{uuid4().hex}")
+        try:
+            image.save(part, "PPM")
+            os.utime(part, ns=(state.st_mtime_ns, state.st_mtime_ns))
+            part.replace(kept)
+        finally:
+            part.unlink(missing_ok=True)

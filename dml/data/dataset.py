@@ -72,10 +72,10 @@ class ImageDataset(Dataset[dict[str, Any]]):
         return {"image": image, "label": int(self.samples.labels[index]), "index": int(index)}
 
     def _resized(self, index: int) -> Image.Image:
-        source, name = self.samples.images[index], self.samples.names[index]
+        source = self.samples.images[index]
         if self.cache is None or not isinstance(source, Path):
             return self._decoded(source)
-        return self.cache.get(source, name, lambda: self._decoded(source))
+        return self.cache.get(source, lambda: self._decoded(source))
 
     def _decoded(self, source: Path | np.ndarray) -> Image.Image:
         if isinstance(source, Path):

@@ -124,6 +124,18 @@ def test_a_changed_image_is_decoded_again(samples: Samples, tmp_path: Path) -> N
     assert after[0].unique().tolist() == [1]
 
 
+def test_another_folder_of_the_same_names_sizes_and_times_is_another(
+    samples: Samples, tmp_path: Path
+) -> None:
+    for colour in ("red", "blue"):
+        file = tmp_path / colour / "0.ppm"
+        file.parent.mkdir()
+        Image.new("RGB", (20, 20), colour).save(file)
+        os.utime(file, (1e9, 1e9))
+        image = kept(Samples([file], np.array([0]), ["0.ppm"]), tmp_path / "cache")[0]["image"]
+        assert image[0].unique().tolist() == [255 if colour == "red" else 0]
+
+
 def test_a_broken_image_is_not_kept(samples: Samples, tmp_path: Path) -> None:
     Path(samples.images[5]).write_bytes(Path(samples.images[5]).read_bytes()[:-300])
     with pytest.raises(UserError, match=rf"^{samples.images[5]} cannot be read as an image"):
