@@ -156,7 +156,7 @@ class LastCheckpoint(Checkpoint):
         self.requests.listen()
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        # Only now has everything about the last step been logged; it was saved when it ended.
+        # All logs of the last step, which was saved when it ended, are written only now.
         self._stop(trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:

@@ -2,7 +2,6 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any
 
@@ -12,6 +11,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 
+from dml.config.check import leaves, origin
 from dml.errors import Note, UserError
 
 # Where a run lies, what it runs on and what it shows: none of these changes what is learnt.
@@ -37,8 +37,8 @@ def check_settings(
     Raises:
         UserError: the run cannot resume with other data, another optimiser or fewer steps.
     """
-    was = dict(leaves(checkpoint["config"]))
-    now = dict(leaves(OmegaConf.to_container(config, resolve=False)))
+    # OmegaConf would also resolve a checkpoint's resolvers, but a checkpoint is data: it may not call any.
+    was, now = dict(leaves(checkpoint["config"])), dict(leaves(OmegaConf.to_container(config)))
     if checkpoint.get("fingerprint", fingerprint) != fingerprint:
         raise UserError(
             f"ckpt_path={path} was written on other data: split fingerprint {checkpoint['fingerprint']} of "
@@ -49,7 +49,7 @@ def check_settings(
         key: f"{key}={after} (was {before})"
         for key in sorted(was.keys() | now.keys())
         if was.get(key) != now.get(key) and not WITHOUT_INFLUENCE.fullmatch(key)
-        if (before := referred(was, key)) != (after := referred(now, key))
+        if (before := was.get(origin(was, key))) != (after := now.get(origin(now, key)))
     }
     for key, why in (
         ("protocol", "it sets other images aside for validation"),
@@ -65,33 +65,11 @@ def check_settings(
     return list(changed.values())
 
 
-def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """All values of nested mappings by their dotted keys; a list is one value."""
-    if not isinstance(node, dict):
-        yield path, node
-        return
-    for key, value in node.items():
-        yield from leaves(value, f"{path}.{key}" if path else str(key))
-
-
-def referred(values: Mapping[str, Any], key: str) -> Any:
-    """A key's value, through references such as `${dataset.max_steps}`.
-
-    OmegaConf would resolve more, but a checkpoint is data: it may not call a resolver.
-    """
-    for _ in values:  # a chain of references that is longer never ends
-        reference = re.fullmatch(r"\$\{([\w.]+)\}", str(values.get(key)))
-        if not reference:
-            break
-        key = reference[1]
-    return values.get(key)
-
-
 class NewSettings(pl.Callback):
     """Resumes with the present learning rates, schedule and other arguments of the optimiser.
 
-    Lightning would take all of it from the checkpoint. What the optimiser has gathered, such as Adam's moments, stays
-    the checkpoint's.
+    Lightning would take all of it from the checkpoint. The optimiser's state, such as Adam's moments, is the
+    checkpoint's.
     """
 
     def on_load_checkpoint(

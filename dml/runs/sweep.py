@@ -67,18 +67,19 @@ def print_trials(rows: list[dict[str, Any]], title: str) -> None:
         name for name in columns_of(rows) if name != "error"
     ]  # errors are sentences, too long for a column
     metrics = [name for name in names if name.startswith(TEST)]
-    said = [
+    overrides = [
         n for n in names if n not in metrics and (len(rows) == 1 or len({str(r.get(n)) for r in rows}) > 1)
     ]
     console, room = Console(), len(metrics)
     unbounded = console.options.update(max_width=sys.maxsize)
     while (
         room > 1
-        and console.measure(table(rows, said + metrics[:room]), options=unbounded).maximum > console.width
+        and console.measure(table(rows, overrides + metrics[:room]), options=unbounded).maximum
+        > console.width
     ):
         room -= 1
     print(title)
-    console.print(table(rows, said + metrics[:room]))
+    console.print(table(rows, overrides + metrics[:room]))
     if metrics[room:]:
         left_out = (name.removeprefix(TEST) for name in metrics[room:])
         print(f"Left out for want of room, and in sweep.csv: {', '.join(left_out)}.")
