@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
-from pytorch_lightning.trainer.states import RunningStage, TrainerFn
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from dml.data.datamodule import data_of
@@ -20,8 +20,6 @@ from dml.data.split import fingerprint
 from dml.distributed import is_first_process, world_size
 from dml.errors import Note, UserError
 from dml.runs.checkpoints import BEST, LAST, PREVIOUS, read_checkpoint
-
-CODE_OF_SIGTERM = 143
 
 log = logging.getLogger(__name__)  # of Lightning's own loggers only warnings are shown
 
@@ -63,7 +61,7 @@ class StopRequests:
             received = int(flag)
         if not received:
             return None
-        return KeyboardInterrupt() if received == signal.SIGINT else SIGTERMException(CODE_OF_SIGTERM)
+        return KeyboardInterrupt() if received == signal.SIGINT else SIGTERMException(128 + received)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -178,15 +176,8 @@ class LastCheckpoint(Checkpoint):
             self.path.with_name(PREVIOUS).unlink(missing_ok=True)
         self._stop(trainer)
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, *args: Any) -> None:
         self.requests.ignore()
-        progress = trainer.fit_loop.epoch_loop.batch_progress.current
-        done = getattr(progress, "processed", None)
-        between_steps = trainer.state.stage == RunningStage.TRAINING and progress.ready == done
-        if isinstance(exception, KeyboardInterrupt) and between_steps and world_size() == 1:
-            trainer.save_checkpoint(self.path)
 
     def _stop(self, trainer: pl.Trainer) -> None:
         if self.stopping is not None:

@@ -34,8 +34,10 @@ def read_trial(folder: Path, overrides: Iterable[str], name: str) -> dict[str, A
 def read_trials(sweep: Path) -> list[dict[str, Any]]:
     """The rows of all trials in a sweep's folder, however deep."""
     folders = [file.parents[1] for file in sorted(sweep.rglob(".hydra/overrides.yaml"))]
-    overrides = [map(str, OmegaConf.load(folder / ".hydra" / "overrides.yaml")) for folder in folders]
-    return [read_trial(f, o, os.path.relpath(f, sweep)) for f, o in zip(folders, overrides, strict=True)]
+    return [
+        read_trial(f, map(str, OmegaConf.load(f / ".hydra/overrides.yaml")), os.path.relpath(f, sweep))
+        for f in folders
+    ]
 
 
 def best_first(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
