@@ -155,11 +155,8 @@ def _values(
             known = at in KNOWN or name in arguments or takes_any or part or _is_referred(at, read)
             if not known and item is not None:
                 takes = ", ".join({"lam": "lambda"}.get(argument, argument) for argument in arguments)
-                reader = (
-                    f"{value['_target_']} takes {takes or 'none'}"
-                    if "_target_" in value
-                    else "nothing reads it"
-                )
+                target = value.get("_target_")
+                reader = f"{target} takes {takes or 'none'}" if target else "nothing reads it"
                 raise UserError(f"There is no key {at}: {reader}; correct it or leave it out.")
             kind = KEYS.get(at, arguments.get(name, Any))
             yield from _values(item, raw[key], at, read, kind, "_target_" in value)

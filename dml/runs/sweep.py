@@ -65,23 +65,19 @@ def write_csv(rows: list[dict[str, Any]], file: Path) -> None:
 
 def print_trials(rows: list[dict[str, Any]], title: str) -> None:
     """The overrides that differ between trials, as many metrics as the terminal has room for, and all errors."""
-    names = [
-        name for name in columns_of(rows) if name != "error"
-    ]  # errors are sentences, too long for a column
+    names = [name for name in columns_of(rows) if name != "error"]  # too long for a column
     metrics = [name for name in names if name.startswith(TEST)]
-    overrides = [
-        n for n in names if n not in metrics and (len(rows) == 1 or len({str(r.get(n)) for r in rows}) > 1)
-    ]
-    console, room = Console(), len(metrics)
+    overrides = [name for name in names if name not in metrics]
+    if len(rows) > 1:
+        overrides = [name for name in overrides if len({str(row.get(name)) for row in rows}) > 1]
+    console = Console()
     unbounded = console.options.update(max_width=sys.maxsize)
-    while (
-        room > 1
-        and console.measure(table(rows, overrides + metrics[:room]), options=unbounded).maximum
-        > console.width
-    ):
-        room -= 1
+    for room in range(max(len(metrics), 1), 0, -1):
+        shown = table(rows, overrides + metrics[:room])
+        if console.measure(shown, options=unbounded).maximum <= console.width:
+            break
     print(title)
-    console.print(table(rows, overrides + metrics[:room]))
+    console.print(shown)
     if metrics[room:]:
         left_out = (name.removeprefix(TEST) for name in metrics[room:])
         print(f"Left out for want of room, and in sweep.csv: {', '.join(left_out)}.")
