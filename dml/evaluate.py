@@ -16,7 +16,7 @@ from dml.data.split import describe, fingerprint
 from dml.distributed import is_first_process
 from dml.errors import UserError
 from dml.module import EvaluationModule
-from dml.runs.checkpoints import load_embedder
+from dml.runs.checkpoints import load_weights as load_embedder
 from dml.runs.folder import set_aside
 from dml.runs.report import print_table, without_prefix, write_metrics
 

@@ -1,4 +1,4 @@
-"""Train an embedding and judge it on classes it has never seen: `python -m dml.train dataset=cars loss=ms`."""
+"""Train an embedding and evaluate it on classes it has never seen: `python -m dml.train dataset=cars loss=ms`."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ from dml.runs.folder import set_aside
 from dml.runs.loggers import keep_metrics
 from dml.runs.report import PROTOCOLS, print_table, without_prefix, write_metrics
 from dml.runs.settings import NewSettings, check_settings
-from dml.runs.trial import on_several_devices, run_apart
+from dml.runs.trial import run_apart
 
 log = logging.getLogger(__name__)
 
@@ -51,28 +51,29 @@ def train(config: DictConfig) -> dict[str, Any]:
     data = build_data(config)
     if is_first_process():
         print(describe(config.dataset.name, data.loaded_split))
-    learner = build_module(config, data.num_classes, embedder)
+    module = build_module(config, data.num_classes, embedder)
     trainer = build_trainer(config)
-    best = best_checkpoint(trainer)
+    best = next(
+        c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)
+    )  # see `check_config`
     if resumed is not None:
-        go_on(config, resumed, data, learner, trainer)
+        resume(config, resumed, data, module, trainer)
 
     columns = {}
     if config.baselines:
         metrics = retrieval_metrics_of(trainer)
-        columns = baselines(learner.embedder, data, metrics.ks, metrics.metrics)
-    trainer.fit(learner, datamodule=data, ckpt_path=resumed, weights_only=True)
+        columns = baselines(module.embedder, data, metrics.ks, metrics.metrics)
+    trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
     assert best.best_model_score is not None  # a run validates at least once: see build_trainer
-    trainer.test(learner, datamodule=data, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
-
-    test = {
-        name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")
-    }
+    [test] = trainer.test(
+        module, datamodule=data, ckpt_path=best.best_model_path, verbose=False, weights_only=True
+    )
     columns["trained"] = without_prefix(test, "test")
     if trainer.is_global_zero:
         print_table(f"{config.dataset.name}: {PROTOCOLS[config.protocol]}", columns)
     stage, _, metric = str(best.monitor).rpartition("/")
-    return test | {
+    return {
+        **test,
         "baselines": {name: column for name, column in columns.items() if name != "trained"},
         f"{stage}/best_{metric}": float(best.best_model_score),
         "checkpoint": os.path.relpath(best.best_model_path, os.path.realpath(config.run_dir)),
@@ -85,7 +86,7 @@ def train(config: DictConfig) -> dict[str, Any]:
 
 
 def begin(config: DictConfig) -> Path | None:
-    """The checkpoint that the run goes on from, if it does; what else its folder holds of earlier runs is set aside."""
+    """The checkpoint that the run resumes, if any; other files of earlier runs in its folder are set aside."""
     folder = Path(config.run_dir)
     resumed = checkpoint_to_resume(config.ckpt_path, config.resume, folder)
     if is_first_process():
@@ -93,20 +94,20 @@ def begin(config: DictConfig) -> Path | None:
     return resumed
 
 
-def go_on(
-    config: DictConfig, path: Path, data: EmbeddingDataModule, learner: EmbeddingModule, trainer: pl.Trainer
+def resume(
+    config: DictConfig, path: Path, data: EmbeddingDataModule, module: EmbeddingModule, trainer: pl.Trainer
 ) -> None:
-    """Prepare the learner and the folder to go on from a checkpoint; says which settings are not those of before.
+    """Prepare module, trainer and folder to resume from a checkpoint; names the settings that are not those of before.
 
     Raises:
         UserError: the checkpoint is of another model, or of settings that cannot be changed.
     """
     checkpoint, folder = read_checkpoint(path), Path(config.run_dir)
     changed = check_settings(checkpoint, config, fingerprint(data.loaded_split), path)
-    load_weights(learner, checkpoint, path)
+    load_weights(module, checkpoint["state_dict"], path)
     if changed:
         step = checkpoint["global_step"]
-        rank_zero_warn(f"Going on from step {step} with other settings: {', '.join(changed)}.", category=Note)
+        rank_zero_warn(f"Resuming at step {step} with other settings: {', '.join(changed)}.", category=Note)
         trainer.callbacks.append(NewSettings())  # type: ignore[attr-defined]
     if is_first_process() and is_inside(path, folder):
         keep_metrics(folder, before=checkpoint["global_step"])
@@ -114,19 +115,14 @@ def go_on(
         take_best(path, folder)
 
 
-def best_checkpoint(trainer: pl.Trainer) -> BestCheckpoint:
-    """The callback that keeps the checkpoint with the best validation; `check_config` saw to it that there is one."""
-    return next(c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint))
-
-
 @hydra.main(version_base="1.3", config_path=CONF, config_name="train")
 @one_sentence
 def main(config: DictConfig) -> None:
-    """One run, or one trial of a sweep: a trial that fails is put down as failed and the sweep goes on."""
+    """One run, or one trial of a sweep: the sweep reports a trial that fails, and continues."""
     folder = Path(config.run_dir)
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
-        if in_sweep and on_several_devices(config):
+        if in_sweep and (config.trainer.devices != 1 or config.trainer.num_nodes != 1):
             begin(config)  # figures of before are not to be taken for this trial's
             run_apart(list(HydraConfig.get().overrides.task), folder)
             return
@@ -134,7 +130,7 @@ def main(config: DictConfig) -> None:
     except Exception as error:
         if not in_sweep:
             raise
-        log.exception("This trial failed; the sweep goes on.")
+        log.exception("This trial failed; the sweep continues.")
         figures = {"error": f"{type(error).__name__}: {error}"}
     if is_first_process():
         write_metrics(folder, figures)

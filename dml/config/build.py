@@ -8,10 +8,9 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from dml.config.check import RENAMED, check
+from dml.config.check import RENAMED, resolved
 from dml.data.datamodule import EmbeddingDataModule
 from dml.errors import Note, UserError
 from dml.losses.chunks import check_chunk
@@ -21,23 +20,8 @@ from dml.module import EmbeddingModule
 from dml.runs.checkpoints import AtomicCheckpointIO
 
 
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain containers, interpolations replaced by what they stand for.
-
-    Raises:
-        UserError: an interpolation stands for nothing.
-    """
-    try:
-        container = OmegaConf.to_container(config, resolve=True)
-    except InterpolationResolutionError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{config.get('_target_')}: {reason}; give it on the command line.") from error
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
-
-
 def without_lambda(node: Any) -> Any:
-    """The containers with each key `lambda`, a word that Python keeps to itself, called `lam`."""
+    """The containers with each key `lambda`, a Python keyword, renamed to `lam`."""
     if isinstance(node, dict):
         return {RENAMED.get(key, key): without_lambda(value) for key, value in node.items()}
     return [without_lambda(value) for value in node] if isinstance(node, list) else node
@@ -57,7 +41,7 @@ def build(config: DictConfig, **extra: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from error
-        if isinstance(cause, (TypeError, ValueError, MisconfigurationException)):
+        if isinstance(cause, (TypeError, ValueError, ImportError, MisconfigurationException)):
             raise UserError(f"{config.get('_target_')}: {cause}") from error
         raise
 
@@ -93,12 +77,11 @@ def build_data(config: DictConfig) -> EmbeddingDataModule:
 
 
 def build_loss(config: DictConfig, num_classes: int) -> Any:
-    """The loss; `lambda`, a word Python keeps to itself, goes to the argument `lam`.
+    """The loss; its key `lambda`, a Python keyword, is the argument `lam`.
 
     A loss with parameters per class has a key `num_classes`; null there means the training classes. `chunk`, which
     every loss has, is set on it afterwards.
     """
-    check(config, "loss")
     keys = without_lambda(resolved(config))
     chunk = keys.pop("chunk", "auto")
     check_chunk(chunk)
@@ -123,7 +106,7 @@ def build_memory(config: DictConfig, embedding_dim: int) -> CrossBatchMemory | N
 
 
 def build_module(config: DictConfig, num_classes: int, embedder: Embedder | None = None) -> EmbeddingModule:
-    """Network, which may be built already, loss and what optimises them."""
+    """The embedder, which may be built already, its loss, optimiser and schedule."""
     embedder = embedder or build(config.model)
     return EmbeddingModule(
         embedder=embedder,

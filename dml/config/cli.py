@@ -1,4 +1,4 @@
-"""What every command of the package shares: where its configurations are, and how it says what went wrong."""
+"""Shared by all commands: the folder of the configurations, and how a mistake is reported."""
 
 import functools
 import sys
@@ -11,14 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 from dml.errors import UserError, printed_notes
 from dml.runs.folder import new_folder
 
-# A folder of its own for each run; asked for again in the same run, also by a launcher's processes, it is the same.
+# A new folder for each run, the same on all its processes and at every call.
 OmegaConf.register_new_resolver("new_folder", new_folder, use_cache=True, replace=True)
 
 # Beside the package in the repository, inside it when installed.
 _PACKAGE = Path(__file__).resolve().parents[1]
 CONF = str(next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir()))
 
-# Lightning's own, about its use of torch; nothing a person here could act on.
+# Lightning's own use of torch; a user cannot act on it.
 warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 # It counts steps in an epoch, but logs by steps in the run, so nothing is lost.
 warnings.filterwarnings(
@@ -27,7 +27,7 @@ warnings.filterwarnings(
 
 
 def one_sentence(command: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """A command that reports a person's mistake in one sentence and exit code 1, without a traceback."""
+    """A command that reports a user's mistake in one sentence and exit code 1, without a traceback."""
 
     @functools.wraps(command)
     def wrapped(config: DictConfig) -> None:

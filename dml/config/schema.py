@@ -1,6 +1,6 @@
 """The keys that the package itself reads, with their types and ranges.
 
-Whatever has a `_target_` takes the arguments of that target; only what a signature does not say needs a line here.
+A group with a `_target_` takes the arguments of that target; only what its signature does not say is listed here.
 """
 
 from typing import Annotated, Any, Literal

@@ -64,9 +64,9 @@ def run_with_memory(folder: Path) -> dict[str, Any]:
     config = composed(folder, "loss=margin", *exact, *memory, *steps)
     seed_everything(config.seed, workers=True, verbose=False)
     data = build_data(config)
-    learner = build_module(config, data.num_classes)
-    build_trainer(config).fit(learner, datamodule=data)
-    return {"state": learner.state_dict(), "losses": losses(folder)}
+    module = build_module(config, data.num_classes)
+    build_trainer(config).fit(module, datamodule=data)
+    return {"state": module.state_dict(), "losses": losses(folder)}
 
 
 def with_gallery(canvas: int) -> Split:
