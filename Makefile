@@ -20,8 +20,8 @@ $(READY): requirements.txt pyproject.toml
 train: $(READY)  ## train on the embedded digits and judge on unseen ones (ARGS="loss.alpha=1 …" for more)
 	$(BIN)/python -m dml.train baselines=true $(ARGS)
 
-test: $(READY)  ## all tests
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## all tests, a file at a time on each core
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-distributed: $(READY)  ## the tests of several processes alone
 	$(BIN)/python -m pytest tests/distributed $(ARGS)

@@ -1,6 +1,6 @@
 """The console command: `dml train loss=ms` is `python -m dml.train loss=ms`.
 
-    eval "$(dml completion)"     completes commands, groups, keys and options in bash, and in zsh after bashcompinit
+eval "$(dml completion)"     completes commands, groups, keys and options in bash, and in zsh after bashcompinit
 """
 
 import ast
@@ -54,7 +54,9 @@ def main() -> None:
         print("\n".join(complete(*arguments)))
     else:
         usage = "\n".join(f"  dml {command:<10} {line}" for command, line in known.items())
-        sys.exit(usage if name in ("--help", "-h") else f"Error: there is no command {name}; there are\n{usage}")
+        sys.exit(
+            usage if name in ("--help", "-h") else f"Error: there is no command {name}; there are\n{usage}"
+        )
 
 
 if __name__ == "__main__":

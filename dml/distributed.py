@@ -124,8 +124,7 @@ def share_buffers(module: nn.Module) -> None:
 
 def gather_objects(item: Any) -> list[Any]:
     """Each process's item, in the order of ranks."""
-    items: list[Any] = [None] * world_size()
-    if len(items) == 1:
-        return [item]
-    dist.all_gather_object(items, item)
+    items = [item] * world_size()
+    if len(items) > 1:
+        dist.all_gather_object(items, item)
     return items

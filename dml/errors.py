@@ -10,8 +10,8 @@ from typing import Any
 class UserError(ValueError):
     """A mistake in the input or the configuration; its message is one sentence that says what to do.
 
-    A DataLoader raises a worker's error again with the worker's whole traceback as its message; what stands after the
-    traceback's last `UserError: ` is the sentence.
+    A DataLoader raises a worker's error again with the worker's traceback as its message, which ends in
+    `UserError: ` and the sentence.
     """
 
     def __init__(self, message: str) -> None:
@@ -30,20 +30,22 @@ def permitted() -> Iterator[None]:
 
 
 class Note(UserWarning):
-    """Something about the input that a person should know; its message is one sentence."""
+    """A warning about the input, in one sentence, that a user should know of."""
 
 
 @contextmanager
 def printed_notes() -> Iterator[None]:
-    """Inside, notes are one line each on stderr, without the code that gave them; other warnings are as ever."""
+    """Inside, the first process prints each note as one line on stderr; other warnings are unchanged."""
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if issubclass(category, Note):
-                print(f"Note: {message}", file=sys.stderr)
-            else:
+            from dml.distributed import is_first_process  # imports torch
+
+            if not issubclass(category, Note):
                 usual(message, category, *place, **more)
+            elif is_first_process():
+                print(f"Note: {message}", file=sys.stderr)
 
         warnings.showwarning = show
         yield

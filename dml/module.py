@@ -43,7 +43,7 @@ class EvaluationModule(pl.LightningModule):
 
 
 class EmbeddingModule(EvaluationModule):
-    """Embedding network and the pair-based loss that trains it, under Lightning.
+    """Embedding network and the pair-based loss that trains it.
 
     Args:
         embedder: images (B, C, H, W) → L2-normalised embeddings (B, D); its parameters under `head` belong to the
@@ -119,21 +119,16 @@ class EmbeddingModule(EvaluationModule):
             set_rng_state(self.rng_states[rank()])
 
     def configure_optimizers(self) -> Any:
-        head = [p for name, p in self.embedder.named_parameters() if name.startswith("head.")]
-        in_head = {id(p) for p in head}
+        named = list(self.embedder.named_parameters())
         groups = {
-            "backbone": [p for p in self.embedder.parameters() if id(p) not in in_head],
-            "head": head,
+            "backbone": [p for name, p in named if not name.startswith("head.")],
+            "head": [p for name, p in named if name.startswith("head.")],
             "loss": list(self.loss.parameters()),
         }
-        # The optimiser carries the base rate; Adam and its kin take it from `lr` unless a group names its own.
-        try:
-            optimizer = self.make_optimizer([{"params": p, "name": name} for name, p in groups.items() if p])
-            for group in optimizer.param_groups:
-                group["lr"] *= self.lr_factors[group["name"]]
-            scheduler = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
-        except (TypeError, ValueError) as error:  # a value or a key that they refuse
-            raise UserError(f"optimizer or scheduler: {error}") from error
+        optimizer = self.make_optimizer([{"params": p, "name": name} for name, p in groups.items() if p])
+        for group in optimizer.param_groups:
+            group["lr"] *= self.lr_factors[group["name"]]
+        scheduler = {"scheduler": self.make_scheduler(optimizer), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 

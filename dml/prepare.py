@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -22,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dml.config.cli import CONF
 from dml.data.checks import check_dataset, copies
-from dml.data.download import Source, check_md5, extract
+from dml.data.download import check_md5, extract
 from dml.data.split import Split, describe
 from dml.errors import Note, UserError, permitted, printed_notes
 
@@ -48,10 +49,17 @@ def prepare(name: str, root: Path, archives: Sequence[Path] = (), overrides: Seq
         UserError: it cannot be had, or is not what it should be; see `check_dataset`.
     """
     config = split_config(name, root, overrides)
+    load = instantiate(config)
     try:
-        split = instantiate(config)()
+        split = load()
     except UserError:
-        split = _brought(config, root, archives)
+        if packed := adopt(archives, root, import_module(config._target_.rpartition(".")[0])):
+            try:
+                split = load()
+            except UserError as error:
+                raise UserError(f"{', '.join(packed)} was unpacked, but {error}") from None
+        else:  # with an archive nothing is fetched: that would hide that it was the wrong one
+            split = load(download=True) if "download" in config else load()
     else:
         if archives:
             warnings.warn(
@@ -74,58 +82,35 @@ def split_config(name: str, root: Path, overrides: Sequence[str] = ()) -> DictCo
     return config.dataset.split
 
 
-def _brought(config: DictConfig, root: Path, archives: Sequence[Path]) -> Split:
-    """The dataset from what a person has, or fetched.
-
-    Given an archive, nothing is fetched: that would hide that it was the wrong one.
-    """
-    sources = getattr(import_module(config._target_.rpartition(".")[0]), "SOURCES", ())
-    # The loose files first: they are in place even if an archive turns out to have been unpacked already.
-    for archive in sorted(archives, key=lambda archive: not _is_loose(archive)):
-        adopt(archive, root, sources)
-    load, packed = instantiate(config), [archive.name for archive in archives if not _is_loose(archive)]
-    if not packed:
-        return load(download=True) if "download" in config else load()
-    try:
-        return load()
-    except UserError as error:
-        raise UserError(f"{', '.join(packed)} was unpacked, but {error}") from None
-
-
-def _is_loose(archive: Path) -> bool:
-    return archive.suffix.lower() in LOOSE
-
-
-def adopt(archive: Path, root: Path, sources: Sequence[Source] = ()) -> None:
-    """Unpack an archive into `root`, or copy a loose annotation file there.
+def adopt(archives: Sequence[Path], root: Path, dataset: ModuleType) -> list[str]:
+    """Copy loose annotation files into `root` and unpack archives there; returns the names of the archives.
 
     One with the name of an official file must have its md5; under another name, as mirrors pack them anew, only
     what it holds is checked, by the dataset.
     """
-    if archive.is_dir():
-        raise UserError(
-            f"--archive {archive} is a folder: what is unpacked already is used where it lies, with --root {archive}."
-        )
-    if not archive.is_file():
-        raise UserError(f"--archive {archive} is not a file: name the archive as it was downloaded.")
-    for source in sources:
-        if Path(source.file).name == archive.name:
-            anew = "" if _is_loose(archive) else "; if a mirror packed it anew, rename it to have it unpacked"
-            check_md5(archive, source.md5, f"get it again{anew}")
-    if not _is_loose(archive):
+    origin = getattr(dataset, "ORIGIN", None)
+    official = {Path(source.file).name: source.md5 for source in origin.sources} if origin else {}
+    loose = [archive for archive in archives if archive.suffix.lower() in LOOSE]
+    packed = [archive for archive in archives if archive not in loose]
+    for archive in archives:
+        if not archive.is_file():
+            raise UserError(
+                f"--archive {archive} is not a file: name the archive as it was downloaded; what is unpacked already "
+                "is used where it lies, with --root."
+            )
+        anew = "; if a mirror packed it anew, rename it to have it unpacked" if archive in packed else ""
+        check_md5(archive, official.get(archive.name), f"get it again{anew}")
+    # The loose files first: they are in place even if an archive turns out to have been unpacked already.
+    for archive in loose:
+        if not (root / archive.name).exists():
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(archive, root / archive.name)
+            except OSError as error:
+                raise UserError(f"Cannot copy {archive} to {root}: {error.strerror}.") from None
+    for archive in packed:
         extract(archive, root)
-    elif not (root / archive.name).exists():
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(archive, root / archive.name)
-        except OSError as error:
-            raise UserError(f"Cannot copy {archive} to {root}: {error.strerror}.") from None
-
-
-def report(name: str, split: Split, root: Path, overrides: Sequence[str] = ()) -> str:
-    """What is there, the split's fingerprint, and the next command."""
-    command = " ".join([f"dataset={name}", *overrides])
-    return f"{describe(name, split)}\nNext: python -m dml.train {command} \"dataset.root='{root}'\""
+    return [archive.name for archive in packed]
 
 
 def report_duplicates(split: Split) -> str:
@@ -161,7 +146,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("Stopped; run the same command again to go on.", file=sys.stderr)
             return 130
-    print(report(given.dataset, split, given.root, given.overrides))
+    command = " ".join([f"dataset={given.dataset}", *given.overrides])
+    print(describe(given.dataset, split))
+    print(f"Next: python -m dml.train {command} \"dataset.root='{given.root}'\"")
     if given.duplicates:
         print(report_duplicates(split))
     return 0

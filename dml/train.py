@@ -1,144 +1,16 @@
-"""Train an embedding and judge it on classes it has never seen: `python -m dml.train dataset=cars loss=ms`."""
+"""Train an embedding and evaluate it on classes it has never seen: `python -m dml.train dataset=cars loss=ms`."""
 
-import logging
-import os
-from pathlib import Path
-from typing import Any
-
-import hydra
-import pytorch_lightning as pl
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from omegaconf import DictConfig
-from pytorch_lightning import seed_everything
 
-from dml.analysis.baselines import baselines
-from dml.callbacks.checkpoint import BestCheckpoint
-from dml.callbacks.retrieval_metrics import retrieval_metrics_of
-from dml.config.build import build, build_data, build_module, build_trainer, try_out
-from dml.config.check import check_config
-from dml.config.cli import CONF, one_sentence
-from dml.data.datamodule import EmbeddingDataModule
-from dml.data.split import describe, fingerprint
-from dml.distributed import is_first_process
-from dml.errors import Note
-from dml.module import EmbeddingModule
-from dml.runs.checkpoints import (
-    checkpoint_to_resume,
-    is_inside,
-    load_weights,
-    outdated,
-    read_checkpoint,
-    take_best,
-)
-from dml.runs.folder import set_aside
-from dml.runs.loggers import keep_metrics
-from dml.runs.report import PROTOCOLS, print_table, without_prefix, write_metrics
-from dml.runs.settings import NewSettings, check_settings
-from dml.runs.trial import on_several_devices, run_apart
-
-log = logging.getLogger(__name__)
+from dml.config.cli import command
 
 
-def train(config: DictConfig) -> dict[str, Any]:
-    """Compose, fit, test, report; returns what `metrics.json` holds."""
-    resumed = begin(config)
-    check_config(config)
-    try_out(config)
-    seed_everything(config.seed, workers=True, verbose=False)
-    embedder = build(config.model)
-    data = build_data(config)
-    if is_first_process():
-        print(describe(config.dataset.name, data.loaded_split))
-    learner = build_module(config, data.num_classes, embedder)
-    trainer = build_trainer(config)
-    best = best_checkpoint(trainer)
-    if resumed is not None:
-        go_on(config, resumed, data, learner, trainer)
-
-    columns = {}
-    if config.baselines:
-        metrics = retrieval_metrics_of(trainer)
-        columns = baselines(learner.embedder, data, metrics.ks, metrics.metrics)
-    trainer.fit(learner, datamodule=data, ckpt_path=resumed, weights_only=True)
-    assert best.best_model_score is not None  # a run validates at least once: see build_trainer
-    trainer.test(learner, datamodule=data, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
-
-    test = {
-        name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")
-    }
-    columns["trained"] = without_prefix(test, "test")
-    if trainer.is_global_zero:
-        print_table(f"{config.dataset.name}: {PROTOCOLS[config.protocol]}", columns)
-    stage, _, metric = str(best.monitor).rpartition("/")
-    return test | {
-        "baselines": {name: column for name, column in columns.items() if name != "trained"},
-        f"{stage}/best_{metric}": float(best.best_model_score),
-        "checkpoint": os.path.relpath(best.best_model_path, os.path.realpath(config.run_dir)),
-        "steps": trainer.global_step,
-        "seed": config.seed,
-        "dataset": config.dataset.name,
-        "fingerprint": fingerprint(data.loaded_split),
-        "protocol": f"{config.protocol}: {PROTOCOLS[config.protocol]}",
-    }
-
-
-def begin(config: DictConfig) -> Path | None:
-    """The checkpoint that the run goes on from, if it does; what else its folder holds of earlier runs is set aside."""
-    folder = Path(config.run_dir)
-    resumed = checkpoint_to_resume(config.ckpt_path, config.resume, folder)
-    if is_first_process():
-        set_aside(folder, outdated(folder, resumed))
-    return resumed
-
-
-def go_on(
-    config: DictConfig, path: Path, data: EmbeddingDataModule, learner: EmbeddingModule, trainer: pl.Trainer
-) -> None:
-    """Prepare the learner and the folder to go on from a checkpoint; says which settings are not those of before.
-
-    Raises:
-        UserError: the checkpoint is of another model, or of settings that cannot be changed.
-    """
-    checkpoint, folder = read_checkpoint(path), Path(config.run_dir)
-    changed = check_settings(checkpoint, config, fingerprint(data.loaded_split), path)
-    load_weights(learner, checkpoint, path)
-    if changed:
-        step = checkpoint["global_step"]
-        rank_zero_warn(f"Going on from step {step} with other settings: {', '.join(changed)}.", category=Note)
-        trainer.callbacks.append(NewSettings())  # type: ignore[attr-defined]
-    if is_first_process() and is_inside(path, folder):
-        keep_metrics(folder, before=checkpoint["global_step"])
-    elif is_first_process():
-        take_best(path, folder)
-
-
-def best_checkpoint(trainer: pl.Trainer) -> BestCheckpoint:
-    """The callback that keeps the checkpoint with the best validation; `check_config` saw to it that there is one."""
-    return next(c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint))
-
-
-@hydra.main(version_base="1.3", config_path=CONF, config_name="train")
-@one_sentence
+@command("train")
 def main(config: DictConfig) -> None:
-    """One run, or one trial of a sweep: a trial that fails is put down as failed and the sweep goes on."""
-    folder = Path(config.run_dir)
-    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-    try:
-        if in_sweep and on_several_devices(config):
-            begin(config)  # figures of before are not to be taken for this trial's
-            run_apart(list(HydraConfig.get().overrides.task), folder)
-            return
-        figures = train(config)
-    except Exception as error:
-        if not in_sweep:
-            raise
-        log.exception("This trial failed; the sweep goes on.")
-        figures = {"error": f"{type(error).__name__}: {error}"}
-    if is_first_process():
-        write_metrics(folder, figures)
-        print(folder)
+    """One run, or one trial of a sweep."""
+    from dml.runs.training import run  # imports torch: only for a command line that is right
+
+    run(config)
 
 
 if __name__ == "__main__":

@@ -40,23 +40,23 @@ def main() -> None:
         config = compose("train", overrides=[*sys.argv[1:], f"run_dir={folder}"])
         seed_everything(config.seed, workers=True, verbose=False)
         data = build_data(config)
-        learner = build_module(config, data.num_classes)
+        module = build_module(config, data.num_classes)
         every = config.callbacks.pair_statistics.every_n_steps
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    learner.to(device).train()
-    optimizer = learner.configure_optimizers()["optimizer"]
+    module.to(device).train()
+    optimizer = module.configure_optimizers()["optimizer"]
     batch = {key: value.to(device) for key, value in next(iter(data.train_dataloader())).items()}
 
     def step() -> None:
         optimizer.zero_grad()
-        learner.loss(learner(batch["image"]), batch["label"]).backward()
+        module.loss(module(batch["image"]), batch["label"]).backward()
         optimizer.step()
 
-    z_BD = learner(batch["image"]).detach()
+    z_BD = module(batch["image"]).detach()
     steps, costs = [], []
     for _ in range(WARM_UP + ROUNDS):
         steps.append(seconds(step))
-        costs.append(seconds(lambda: pair_statistics(learner.loss, z_BD, batch["label"])))
+        costs.append(seconds(lambda: pair_statistics(module.loss, z_BD, batch["label"])))
     a_step, a_call = statistics.median(steps[WARM_UP:]), statistics.median(costs[WARM_UP:])
     print(
         f"torch {torch.__version__}, {torch.get_num_threads()} threads, {device}, batch {tuple(z_BD.shape)}"

@@ -49,10 +49,10 @@ class Alternately(pl.Callback):
 
 def bare_steps(config: DictConfig, data: EmbeddingDataModule) -> Iterator[None]:
     """Each time a step: batch, forward, loss, backward and optimiser, and nothing else."""
-    learner = build_module(config, data.num_classes)
+    module = build_module(config, data.num_classes)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network, loss = learner.embedder.to(device).train(), learner.loss.to(device)
-    optimizer = learner.configure_optimizers()["optimizer"]
+    network, loss = module.embedder.to(device).train(), module.loss.to(device)
+    optimizer = module.configure_optimizers()["optimizer"]
     loader = data.train_dataloader()
     while True:
         for batch in loader:

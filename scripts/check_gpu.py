@@ -52,18 +52,18 @@ def bf16_training(device: torch.device, small: bool) -> str:
         given = [f"run_dir={folder}", f"trainer.max_steps={steps}", f"trainer.accelerator={accelerator}"]
         config = compose("train", [*given, "trainer.devices=1", "trainer.precision=bf16-mixed"])
         data = build_data(config)
-        learner = build_module(config, data.num_classes)
+        module = build_module(config, data.num_classes)
         seen: set[torch.dtype] = set()
-        per_anchor, values = learner.loss.per_anchor, []
+        per_anchor, values = module.loss.per_anchor, []
 
         def watched(similarity: Tensor, pairs: Any) -> Tensor:
             seen.add(similarity.dtype)
             values.append(per_anchor(similarity, pairs))
             return values[-1]
 
-        learner.loss.per_anchor = watched
+        module.loss.per_anchor = watched
         trainer = build_trainer(config)
-        _, seconds = timed(device, lambda: trainer.fit(learner, datamodule=data))
+        _, seconds = timed(device, lambda: trainer.fit(module, datamodule=data))
         recall = float(trainer.callback_metrics["val/recall_at_1"])
     assert seen == {torch.float32}, f"similarities came in {seen}"
     assert all(value.isfinite().all() for value in values)

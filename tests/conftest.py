@@ -1,6 +1,10 @@
 """Shared test setup: every jaxtyping annotation in `dml` is checked while the tests run."""
 
 import os
+
+# Before torch is imported: the threads of several processes would wait for one another's cores, spinning.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable
 from pathlib import Path
 

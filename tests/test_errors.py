@@ -13,6 +13,13 @@ def test_a_note_is_one_line_on_stderr(capsys):
     assert capsys.readouterr().err == "Note: two of a kind.\n"
 
 
-def test_other_warnings_are_as_ever(monkeypatch):
+def test_only_the_first_process_prints_it(capsys, monkeypatch):
+    monkeypatch.setattr("lightning_utilities.core.rank_zero.rank_zero_only.rank", 1, raising=False)
+    with printed_notes():
+        warnings.warn("two of a kind.", Note, stacklevel=1)
+    assert capsys.readouterr().err == ""
+
+
+def test_other_warnings_are_unchanged():
     with pytest.warns(UserWarning, match="from a library"), printed_notes():
         warnings.warn("from a library", UserWarning, stacklevel=1)

@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from dml.config.build import build
 from dml.errors import UserError
-from dml.evaluate import evaluate
-from dml.train import train
+from dml.runs.evaluation import evaluate
+from dml.runs.training import train
 
 TRAIN = (
     "dataset=folder",

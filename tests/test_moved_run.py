@@ -1,4 +1,4 @@
-"""A run that goes on elsewhere or under other settings, and what an earlier run leaves in its folder."""
+"""A run that resumes elsewhere or under other settings, and what an earlier run leaves in its folder."""
 
 import os
 import shutil
@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 from test_resume import Dead
 
 from dml.config.cli import CONF
@@ -21,7 +22,7 @@ from dml.errors import Note, UserError
 from dml.runs.checkpoints import checkpoint_to_resume
 from dml.runs.loggers import read_rows
 from dml.runs.report import write_metrics
-from dml.train import train
+from dml.runs.training import train
 
 FAST = (
     "trainer=cpu",
@@ -98,7 +99,7 @@ def into_a_new_folder(run: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("move", [renamed, by_a_relative_path, into_a_new_folder])
-def test_the_best_checkpoint_is_known_wherever_the_run_goes_on(compose, run, monkeypatch, move: Moved):
+def test_the_best_checkpoint_is_known_wherever_the_run_resumes(compose, run, monkeypatch, move: Moved):
     monkeypatch.chdir(run)  # restored afterwards
     content = (run / "checkpoints" / "best.ckpt").read_bytes()
     overrides = move(run)
@@ -133,9 +134,7 @@ def test_a_checkpoint_holds_no_path_but_those_that_were_typed(run, finished):
 
 
 @pytest.mark.parametrize("operation", range(1, 5))
-def test_whichever_file_operation_fails_there_is_a_checkpoint_to_go_on_from(
-    compose, run, monkeypatch, operation
-):
+def test_whichever_file_operation_fails_there_is_a_checkpoint_to_resume(compose, run, monkeypatch, operation):
     checkpoints = run / "checkpoints"
     shutil.copy(checkpoints / "last.ckpt", checkpoints / "previous.ckpt")
     (checkpoints / "last.ckpt").write_bytes((checkpoints / "last.ckpt").read_bytes()[:-1000])
@@ -180,6 +179,57 @@ def test_other_settings_are_applied_and_said(compose, run):
     assert Watch.seen == pytest.approx({step: 0.25 * (1 + np.cos(np.pi * step / 8)) for step in range(4, 8)})
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "momentum", "said"),
+    [
+        (
+            "optimizer=adam",
+            "+optimizer.amsgrad=true",
+            "holds no 'max_exp_avg_sq', which the present optimizer",
+        ),
+        ("optimizer=sgd", "optimizer.momentum=0.5", None),
+    ],
+)
+def test_an_optimizer_that_needs_what_the_checkpoint_lacks_is_refused(
+    compose, tmp_path, optimizer, momentum, said
+):
+    train(compose(*FAST, optimizer, *(["optimizer.momentum=0"] if said is None else [])))
+    resumed = compose(*FAST, *LONGER, optimizer, momentum, "resume=auto")
+    if said is None:
+        with pytest.warns(Note, match=r"optimizer\.momentum=0\.5 \(was 0\)"):
+            assert train(resumed)["steps"] == 6
+    else:
+        with pytest.raises(UserError, match=said):
+            train(resumed)
+
+
+def test_settings_are_compared_without_calling_a_resolver(compose, run):
+    called = []
+    OmegaConf.register_new_resolver("told", called.append, replace=True)
+    last = run / "checkpoints" / "last.ckpt"
+    foreign = {
+        "optimizer.lr": "${told:1}",
+        "optimizer.weight_decay": "${broken",
+        "loss.alpha": "${loss.beta}",
+        "loss.beta": "${loss.alpha}",
+        "trainer.max_steps": "${dataset.max_steps}",
+        "dataset.max_steps": 4,
+    }
+    checkpoint = read(last)
+    for key, value in foreign.items():
+        group, name = key.split(".")
+        checkpoint["config"][group][name] = value
+    torch.save(checkpoint, last)
+    with pytest.warns(Note) as said:
+        train(compose(*FAST, "resume=auto", "dataset.max_steps=4"))
+    [settings] = (str(s.message) for s in said if "other settings" in str(s.message))
+    changed = settings.partition("other settings: ")[2]
+    assert changed.startswith("loss.alpha=2.0 (was ${loss.")
+    assert "optimizer.lr=0.001 (was ${told:1}), optimizer.weight_decay=" in changed
+    assert "max_steps" not in changed
+    assert called == []
+
+
 def test_a_new_run_in_an_old_folder_loses_nothing_and_leaves_no_old_figures(compose, run, finished):
     note = pytest.warns(Note, match=r"metrics\.json, metrics\.csv, checkpoints/best\.ckpt")
     with note, pytest.raises(UserError, match="classes_per_batch"):
@@ -190,7 +240,7 @@ def test_a_new_run_in_an_old_folder_loses_nothing_and_leaves_no_old_figures(comp
     assert train(compose(*FAST))["val/best_recall_at_1"] <= 1
 
 
-def test_a_run_that_goes_on_leaves_no_figures_of_before(compose, run):
+def test_a_resumed_run_leaves_no_figures_of_before(compose, run):
     with pytest.raises(UserError, match="classes_per_batch"):
         train(compose(*FAST, "resume=auto", "sampler.classes_per_batch=41"))
     assert not (run / "metrics.json").exists()

@@ -33,7 +33,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {cub: TINY, sop: TINY, cars: TINY, inshop: TINY_INSHOP}
     for module, counts in sizes.items():
         monkeypatch.setattr(module, "load", partial(module.load, counts=counts))
-    monkeypatch.setattr(cars, "SOURCES", [source._replace(md5=None) for source in cars.SOURCES])
+    sources = [source._replace(md5=None) for source in cars.ORIGIN.sources]
+    monkeypatch.setattr(cars, "ORIGIN", cars.ORIGIN._replace(sources=sources))
 
 
 def packed(folder: Path, form: str = "gztar") -> Path:
@@ -88,7 +89,8 @@ def test_it_fetches_and_checks_and_the_second_time_does_nothing(
     root = tmp_path / "my root"
     with serving(tmp_path / "site") as site:
         packed(write_cub(tmp_path / "archive")).rename(site.folder / "CUB_200_2011.tgz")
-        monkeypatch.setattr(cub, "SOURCES", (site.source("CUB_200_2011.tgz", "CUB_200_2011"),))
+        sources = [site.source("CUB_200_2011.tgz", "CUB_200_2011")]
+        monkeypatch.setattr(cub, "ORIGIN", cub.ORIGIN._replace(sources=sources))
         assert run("cub", "--root", root) == 0
     first = capsys.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
@@ -149,7 +151,9 @@ def test_a_wrong_archive_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_folder_given_as_an_archive(tmp_path: Path) -> None:
     source = write_cub(tmp_path / "source")
-    with pytest.raises(UserError, match=rf"is a folder: .* with --root {source}\.$"):
+    with pytest.raises(
+        UserError, match=rf"--archive {source} is not a file: .* used where it lies, with --root\.$"
+    ):
         prepare.prepare("cub", tmp_path / "root", [source])
 
 
@@ -191,14 +195,18 @@ def test_missing_and_empty_images_are_counted(tmp_path: Path) -> None:
     images = sorted((write_cub(tmp_path) / "CUB_200_2011" / "images").rglob("*.jpg"))
     images[1].unlink()
     images[3].write_bytes(b"")
-    with pytest.raises(UserError, match=rf"{images[1]} is missing .* \(and 1 more such files\): unpack"):
+    with pytest.raises(
+        UserError, match=rf"{images[1]} is missing .* leave it out \(and 1 more such files\)\.$"
+    ):
         prepare.prepare("cub", tmp_path)
 
 
 def test_own_images_are_looked_into(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a": 2, "b": 2})
     (tmp_path / "b" / "0.png").write_text("no image")
-    with pytest.raises(UserError, match=r"b/0.png is not an image that can be read: .* or leave it out"):
+    with pytest.raises(
+        UserError, match=r"b/0.png is empty or not an image that can be read: .* or leave it out"
+    ):
         prepare.prepare("folder", tmp_path)
 
 
@@ -230,7 +238,7 @@ def test_an_interrupt_is_no_traceback(
 
 def test_a_root_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"dataset.root=.*file is a file: name a folder"):
+    with pytest.raises(UserError, match=r"Cannot write to dataset.root=.*file: File exists"):
         prepare.prepare("cub", tmp_path / "file")
 
 

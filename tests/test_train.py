@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 from pathlib import Path
 
@@ -11,21 +12,21 @@ import torch
 from PIL import Image
 
 from dml.errors import UserError
-from dml.evaluate import evaluate
-from dml.train import train
+from dml.runs.evaluation import evaluate
+from dml.runs.training import train
 
 FAST = ("debug=fast", "model.embedding_dim=8", "trainer=cpu")
 
 
 class Interrupt(pl.Callback):
-    """Presses Ctrl-C after a step."""
+    """Presses Ctrl-C during a step."""
 
     def __init__(self, step: int) -> None:
         self.step = step
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
         if trainer.global_step == self.step:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -93,7 +94,7 @@ def test_evaluation_gives_the_same_figures_from_the_checkpoint_alone(compose, tm
     assert (tmp_path / "b" / "retrievals.png").is_file()
 
 
-def test_ctrl_c_leaves_a_checkpoint_that_goes_on(compose, tmp_path, monkeypatch):
+def test_ctrl_c_leaves_a_checkpoint_to_resume(compose, tmp_path, monkeypatch):
     config = compose(*FAST, folder="a")
     config.callbacks.progress = {"_target_": f"{__name__}.Interrupt", "step": 3}
     with pytest.raises(SystemExit):
@@ -113,7 +114,7 @@ def test_a_loss_that_becomes_nan_stops_and_keeps_the_last_good_checkpoint(compos
     assert all(tensor.isfinite().all() for tensor in last["state_dict"].values())
 
 
-def test_another_architecture_cannot_go_on_from_a_checkpoint(compose, tmp_path):
+def test_another_architecture_cannot_resume_a_checkpoint(compose, tmp_path):
     train(compose(*FAST, folder="a"))
     path = tmp_path / "a" / "checkpoints" / "last.ckpt"
     with pytest.raises(UserError, match=r"head\.bias|head\.weight"):

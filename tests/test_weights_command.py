@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from dml.analysis.dependence import share_changed, weight_dependence
 from dml.analysis.weight_curves import Row, weight_curves
+from dml.analysis.weight_report import build_losses, weights
 from dml.config.cli import CONF
 from dml.errors import UserError
 from dml.losses import (
@@ -24,7 +25,6 @@ from dml.losses import (
 )
 from dml.losses.mining import AllMining, RelativeMining
 from dml.losses.weighting import ConstantWeighting
-from dml.weights import build_losses, weights
 
 
 def depends_on(loss: PairLoss, kind: str = "negative") -> str:
@@ -77,10 +77,10 @@ class Threshold(PairLoss):
 
 
 def test_the_share_is_that_of_the_anchors_whose_weight_changed():
-    # Of three anchors, with one negative each, a rise by 0.3 brings the second alone above the threshold.
-    similarity = torch.tensor([[-0.5], [-0.2], [0.1]])
+    # Of three anchors, with one negative each, shifts of up to ±0.5 bring the second alone across the threshold.
+    similarity = torch.tensor([[-0.6], [-0.2], [0.6]])
     pairs = Pairs(torch.zeros(3, 1, dtype=torch.bool), torch.ones(3, 1, dtype=torch.bool))
-    share = share_changed(Threshold(), similarity, pairs, torch.tensor([True]), 0, shifts=(0.3,))
+    share = share_changed(Threshold(), similarity, pairs, torch.tensor([True]), 0)
     assert share == pytest.approx(1 / 3)
 
 

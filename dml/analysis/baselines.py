@@ -9,9 +9,8 @@ from torch.nn import functional as F
 
 from dml.data.datamodule import EmbeddingDataModule
 from dml.models.preprocessing import in_unit_range
-from dml.retrieval.evaluate import evaluate_embeddings
+from dml.retrieval.evaluate import EmbeddingStore, evaluate_embeddings
 from dml.retrieval.metrics import Metric
-from dml.retrieval.store import EmbeddingStore
 
 
 class RawPixels(nn.Module):

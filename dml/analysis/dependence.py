@@ -4,24 +4,16 @@ Wang et al., CVPR 2019, section 3, distinguish three similarities of a pair (i, 
 those that it considers:
 
     S  self-similarity                the pair's own S_ij
-    N  negative relative similarity   S_ij against the anchor's other negatives, S_ij − S_in
-    P  positive relative similarity   S_ij against the anchor's other positives, S_ij − S_ip
+    N  negative relative similarity   S_ij − S_in, to the anchor's other negatives
+    P  positive relative similarity   S_ij − S_ip, to the anchor's other positives
 
-This module measures the table. The three are coordinates of an anchor's row: the pair's own similarity, the
-differences to the other negatives, and the differences to the other positives. Each is moved while the other two stay
-fixed:
-
-    S  every similarity of the row is shifted by the same δ:  S_ij changes, no difference does
-    N  the other negatives are shifted by δ:                  only the differences to them change
-    P  the other positives are shifted by δ:                  only the differences to them change
-
-The pair's weight |∂ℓ_i/∂S_ij| depends on a similarity if moving it changes the weight. The shifts are finite: the
-weights from a hinge or a mining are constant almost everywhere, so a derivative would miss the dependence. All
-similarities stay within [−1, 1], the range of cosines. Every such row is possible, because there are an anchor and
-references with these similarities.
+This module measures the table. The three are coordinates of an anchor's row. Each is moved while the other two stay
+fixed: for S every similarity of the row is shifted by the same δ, for N the other negatives, for P the other
+positives. The pair's weight |∂ℓ_i/∂S_ij| depends on a similarity if moving it changes the weight. The shifts are
+finite: the weights from a hinge or a mining are constant almost everywhere, so a derivative would miss the dependence.
+All similarities stay within [−1, 1]; every such row is possible.
 """
 
-from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -64,39 +56,31 @@ def steady_weights(loss: PairLoss, similarity: Float[Tensor, "Q R"], pairs: Pair
         return pair_weights(loss, similarity, pairs)
 
 
-def weight_dependence(
-    loss: PairLoss, kind: Kind, anchors: int = 512, positives: int = 4, negatives: int = 8
-) -> WeightDependence:
+def weight_dependence(loss: PairLoss, kind: Kind) -> WeightDependence:
     """Measures on which similarities the weight of a positive or of a negative depends.
+
+    The rows are 512 anchors with 4 positives and 8 negatives each. With fewer negatives, some rows have no hard one.
 
     Args:
         loss: any pair loss.
         kind: the kind of the pair whose weight is measured, the first of its kind in each row.
-        anchors: number of random rows, with similarities uniform in [−0.5, 0.5].
-        positives: positives of each anchor, at least 2.
-        negatives: negatives of each anchor, at least 2; with few, some rows have no hard negative.
     """
+    pairs = row_pairs(512, positives=4, negatives=8)
     generator = torch.Generator().manual_seed(0)
-    S_QR = torch.rand(anchors, positives + negatives, generator=generator, dtype=torch.float64) - 0.5
-    pairs = row_pairs(anchors, positives, negatives)
-    watched = 0 if kind == "positive" else positives
-    others_R = torch.arange(positives + negatives) != watched
+    S_QR = torch.rand(pairs.positive.shape, generator=generator, dtype=torch.float64) - 0.5  # in [−0.5, 0.5)
+    watched = 0 if kind == "positive" else 4
+    others_R = torch.arange(S_QR.shape[1]) != watched
     moved = (torch.ones_like(others_R), pairs.negative[0] & others_R, pairs.positive[0] & others_R)
     return WeightDependence(*(share_changed(loss, S_QR, pairs, columns_R, watched) for columns_R in moved))
 
 
 def share_changed(
-    loss: PairLoss,
-    similarity: Float[Tensor, "Q R"],
-    pairs: Pairs,
-    columns: Bool[Tensor, "R"],
-    watched: int,
-    shifts: Sequence[float] = SHIFTS,
+    loss: PairLoss, similarity: Float[Tensor, "Q R"], pairs: Pairs, columns: Bool[Tensor, "R"], watched: int
 ) -> float:
-    """Share of anchors whose weight in column `watched` changes when `columns` are moved by any of the shifts."""
+    """Share of anchors whose weight in column `watched` changes when `columns` are moved by any of `SHIFTS`."""
     before_Q = steady_weights(loss, similarity, pairs)[:, watched]
     changed_Q = torch.zeros(len(similarity), dtype=torch.bool)
-    for shift in shifts:
+    for shift in SHIFTS:
         after_Q = steady_weights(loss, similarity + shift * columns, pairs)[:, watched]
         changed_Q |= (after_Q - before_Q).abs() > TOLERANCE * torch.maximum(before_Q, after_Q)
     return changed_Q.double().mean().item()

@@ -1,4 +1,4 @@
-"""A checkpoint to resume from, wherever and however a run stops."""
+"""The best and the last checkpoint of a run, wherever and however it stops."""
 
 import logging
 import signal
@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.trainer.states import RunningStage
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from dml.data.datamodule import data_of
@@ -21,33 +21,29 @@ from dml.distributed import is_first_process, world_size
 from dml.errors import Note, UserError
 from dml.runs.checkpoints import BEST, LAST, PREVIOUS, read_checkpoint
 
-CODE_OF_SIGTERM = 143
-
 log = logging.getLogger(__name__)  # of Lightning's own loggers only warnings are shown
 
 
 class StopRequests:
-    """Notes Ctrl-C and SIGTERM instead of being torn out of a step; a second Ctrl-C stops at once.
+    """Defers Ctrl-C and SIGTERM to the end of the step; a second Ctrl-C stops at once.
 
     A signal may reach one process only, and each at another moment. `agreed` makes one decision of it.
     """
 
     def __init__(self) -> None:
         self.received = 0
-        self._before: dict[int, Any] = {}
+        self.handlers: list[tuple[int, Any]] = []
 
     def listen(self) -> None:
         """Take over the signals until `ignore`."""
-        if threading.current_thread() is threading.main_thread() and not self._before:
-            self._before = {
-                number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
-            }
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.handlers.append((number, signal.signal(number, self._note)))
 
     def ignore(self) -> None:
-        """Hand the signals back to whoever had them."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self._before = {}
+        """Restore the handlers of before."""
+        while self.handlers:
+            signal.signal(*self.handlers.pop())
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received == signal.SIGINT:
@@ -65,14 +61,14 @@ class StopRequests:
             received = int(flag)
         if not received:
             return None
-        return KeyboardInterrupt() if received == signal.SIGINT else SIGTERMException(CODE_OF_SIGTERM)
+        return KeyboardInterrupt() if received == signal.SIGINT else SIGTERMException(128 + received)
 
 
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the checkpoint with the best validation as `best.ckpt`, and writes the data's fingerprint into all.
 
-    There is one best checkpoint. How good it is stands in its own file and nowhere else: a run that goes on, in a
-    folder moved or copied, knows it without any path.
+    There is one best checkpoint. Its score is in its own file and nowhere else, so that a run whose folder was moved
+    or copied resumes with it, without any path.
 
     Args:
         dirpath: folder of the checkpoint.
@@ -112,7 +108,7 @@ class BestCheckpoint(ModelCheckpoint):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Go on with the best checkpoint of before, if the run's folder holds it."""
+        """Resume with the best checkpoint of before, if the run's folder holds it."""
         path = self.format_checkpoint_name({})
         score = self._score_in(read_checkpoint(path)) if Path(path).is_file() else None
         if score is not None:
@@ -121,13 +117,13 @@ class BestCheckpoint(ModelCheckpoint):
             self.best_k_models = {path: score}
         elif self._score_in(checkpoint) is not None:
             rank_zero_warn(
-                f"There is no {BEST} of before in {self.dirpath} or beside the checkpoint gone on from: the best "
+                f"There is no {BEST} of before in {self.dirpath} or beside the resumed checkpoint: the best "
                 "checkpoint is chosen from here on.",
                 category=Note,
             )
 
     def _score_in(self, checkpoint: dict[str, Any]) -> torch.Tensor | None:
-        """What the monitored metric was at best; None if it was another metric, or not yet known."""
+        """The best value of the monitored metric; None if it was another metric, or not yet known."""
         states = checkpoint["callbacks"].values()
         return next((s["best_model_score"] for s in states if s.get("monitor") == self.monitor), None)
 
@@ -138,85 +134,56 @@ class BestCheckpoint(ModelCheckpoint):
         """Done by `on_load_checkpoint`."""
 
 
-class LastCheckpoint(ModelCheckpoint):
+class LastCheckpoint(Checkpoint):
     """Writes `last.ckpt` after every validation, every so many steps, at the end, and when asked to stop.
 
     The one before it stays as `previous.ckpt` until training is complete. Ctrl-C and SIGTERM stop after the step, and
-    after the validation if one is due. A step that fails writes nothing: the weights may be what is wrong.
+    after the validation if one is due. A step that fails writes nothing: the weights may be the cause.
 
     Args:
         dirpath: folder of the checkpoint.
-        every_n_train_steps: steps between two; None leaves it to validations. What SIGKILL can lose.
+        every_n_train_steps: steps between two; None leaves it to validations. SIGKILL loses at most these.
     """
 
     def __init__(self, dirpath: str, every_n_train_steps: int | None = None) -> None:
-        super().__init__(
-            dirpath=dirpath,
-            filename=Path(LAST).stem,
-            save_on_train_epoch_end=False,
-            enable_version_counter=False,
-        )
-        self.interval = every_n_train_steps
+        self.path, self.interval = Path(dirpath, LAST), every_n_train_steps
         self.requests = StopRequests()
         self.stopping: BaseException | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
         self.requests.listen()
 
     def on_train_batch_start(self, trainer: pl.Trainer, *args: Any) -> None:
-        # Only now has everything about the last step been logged; it was saved when it ended.
+        # All logs of the last step, which was saved when it ended, are written only now.
         self._stop(trainer)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
         self.stopping = self.stopping or self.requests.agreed(pl_module.device)
-        periodic = self.interval is not None and trainer.global_step % self.interval == 0
-        if (periodic or self.stopping) and not validation_is_due(trainer):
-            self._save_checkpoint(trainer, self.path)
+        step, validation = trainer.global_step, trainer.val_check_batch
+        periodic = self.interval is not None and step % self.interval == 0
+        validation_is_due = trainer.enable_validation and validation and step % validation == 0
+        if (periodic or self.stopping) and not validation_is_due:
+            trainer.save_checkpoint(self.path)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
+            trainer.save_checkpoint(self.path)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.requests.ignore()
-        self._save_checkpoint(trainer, self.path)
+        trainer.save_checkpoint(self.path)
         if trainer.is_global_zero:
-            Path(self.path).with_name(PREVIOUS).unlink(missing_ok=True)
+            self.path.with_name(PREVIOUS).unlink(missing_ok=True)
         self._stop(trainer)
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, *args: Any) -> None:
         self.requests.ignore()
-        progress = trainer.fit_loop.epoch_loop.batch_progress.current
-        done = getattr(progress, "processed", None)
-        between_steps = trainer.state.stage == RunningStage.TRAINING and progress.ready == done
-        if isinstance(exception, KeyboardInterrupt) and between_steps and world_size() == 1:
-            self._save_checkpoint(trainer, self.path)
 
     def _stop(self, trainer: pl.Trainer) -> None:
         if self.stopping is not None:
             if trainer.is_global_zero:
                 log.info(
-                    f"Stopped at step {trainer.global_step}. The same command with resume=auto and the same "
-                    f"run folder, or with ckpt_path='{self.path}', goes on."
+                    f"Stopped at step {trainer.global_step}. To resume, give the same command with resume=auto and the "
+                    f"same run folder, or with ckpt_path='{self.path}'."
                 )
             raise self.stopping
-
-    @property
-    def path(self) -> str:
-        """The checkpoint's file."""
-        return self.format_checkpoint_name({})
-
-    @property
-    def state_key(self) -> str:
-        return type(self).__name__
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to restore: the file's name never changes."""
-
-
-def validation_is_due(trainer: pl.Trainer) -> bool:
-    """Whether a validation follows the step just made."""
-    interval = trainer.val_check_batch
-    return bool(trainer.enable_validation and interval and trainer.global_step % interval == 0)

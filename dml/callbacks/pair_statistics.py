@@ -1,4 +1,4 @@
-"""Statistics of the loss's pairs while training: how many count, how evenly, and whether the embedding collapses."""
+"""Statistics of the loss's pairs while training: how many have a weight, how evenly it is shared out, collapse."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ class PairStatistics(pl.Callback):
     """Logs `pairs/…` (see `similarity_statistics` and `weight_statistics`) from the training batch every n steps.
 
     The batch of this process is compared with itself, without the references of a memory or of other processes. A
-    loss that compares images with proxies has no pair weights, so only similarities are logged. Warns once when the
-    embedding has collapsed. The callback does not change training.
+    loss that compares images with proxies has no pair weights, so only similarities are logged. A collapse of the
+    embedding is warned of once. The callback does not change training.
 
     Args:
         every_n_steps: n, a multiple of the trainer's `log_every_n_steps`: other steps are not written.
@@ -45,16 +45,11 @@ class PairStatistics(pl.Callback):
         pl_module.log_dict({f"pairs/{name}": value for name, value in statistics.items()})
         if not self.warned and statistics["effective_dimension"] < self.collapsed_below:
             self.warned = True
-            rank_zero_warn(collapse_warning(trainer.global_step, statistics))
-
-
-def collapse_warning(step: int, statistics: dict[str, Tensor]) -> str:
-    """Text of the warning: what has happened, and what to try."""
-    return (
-        f"THE EMBEDDING HAS COLLAPSED at step {step}: images of different classes have a mean similarity of "
-        f"{statistics['negative_similarity']:.3f}, so neighbours mean nothing. Lower optimizer.lr, or try a loss "
-        "or mining that is gentler on the hardest pairs."
-    )
+            rank_zero_warn(
+                f"THE EMBEDDING HAS COLLAPSED at step {trainer.global_step}: images of different classes have a mean "
+                f"similarity of {statistics['negative_similarity']:.3f}, so neighbours mean nothing. Lower "
+                "optimizer.lr, or try a loss or mining that puts less weight on the hardest pairs."
+            )
 
 
 @torch.no_grad()
@@ -68,17 +63,13 @@ def pair_statistics(
     pairs = label_pairs(labels[self_index_Q], labels, self_index_Q)
     statistics = similarity_statistics(S_QB, pairs)
     statistics["resultant_length"] = z_BD.mean(dim=0).norm()
-    if not compares_images(loss):
+    # A row of a loss with proxies does not hold similarities of images.
+    if type(loss).forward is not PairLoss.forward:
         return statistics
     # Random mining must not advance the generator that training draws from.
     with torch.random.fork_rng(devices=[z_BD.device] if z_BD.is_cuda else []):
         w_QB = pair_weights(loss, S_QB, pairs)
     return statistics | weight_statistics(w_QB, pairs)
-
-
-def compares_images(loss: PairLoss) -> bool:
-    """Whether a row of the loss holds similarities of images, as a loss with proxies does not."""
-    return type(loss).forward is PairLoss.forward
 
 
 def similarity_statistics(similarity: Float[Tensor, "Q R"], pairs: Pairs) -> dict[str, Float[Tensor, ""]]:
@@ -100,7 +91,7 @@ def similarity_statistics(similarity: Float[Tensor, "Q R"], pairs: Pairs) -> dic
 
 
 def weight_statistics(weights: Float[Tensor, "Q R"], pairs: Pairs) -> dict[str, Float[Tensor, ""]]:
-    """How many pairs count and how evenly.
+    """How many pairs have a weight and how evenly it is shared out.
 
     - `anchor_share`: share of anchors with a pair of nonzero weight.
     - `positive_share`, `negative_share`: share of positives and of negatives with a nonzero weight.
@@ -121,11 +112,8 @@ def mean_of(x: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor,
 
 def histogram(similarity: Float[Tensor, "Q R"], mask: Bool[Tensor, "Q R"]) -> Float[Tensor, "bins"]:
     """Shares of the masked similarities in equal bins over [−1, 1]."""
-    bin_QR = ((similarity + 1) * (BINS / 2)).long().clamp(0, BINS - 1)
-    # Unmasked entries go to an extra bin that is cut off: indexing by the mask would wait for the GPU.
-    count = torch.zeros(BINS + 1, dtype=torch.long, device=similarity.device)
-    bin_N = torch.where(mask, bin_QR, BINS).flatten()
-    count = count.scatter_add(0, bin_N, torch.ones_like(bin_N))[:BINS]
+    bin_N = ((similarity[mask] + 1) * (BINS / 2)).long().clamp(0, BINS - 1)
+    count = torch.bincount(bin_N, minlength=BINS)
     return count / count.sum().clamp_min(1)
 
 

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from dml.data.datamodule import data_of
 from dml.retrieval.clustering import clustering_metrics
-from dml.retrieval.evaluate import evaluate_embeddings
+from dml.retrieval.evaluate import EmbeddingStore, evaluate_embeddings
 from dml.retrieval.metrics import METRICS, Metric, QueryMetrics
-from dml.retrieval.store import EmbeddingStore
 
 
 class RetrievalMetrics(pl.Callback):

@@ -8,10 +8,9 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationResolutionError
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from dml.config.check import RENAMED, check
+from dml.config.check import RENAMED, check_config, resolved
 from dml.data.datamodule import EmbeddingDataModule
 from dml.errors import Note, UserError
 from dml.losses.chunks import check_chunk
@@ -21,23 +20,8 @@ from dml.module import EmbeddingModule
 from dml.runs.checkpoints import AtomicCheckpointIO
 
 
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """The configuration as plain containers, interpolations replaced by what they stand for.
-
-    Raises:
-        UserError: an interpolation stands for nothing.
-    """
-    try:
-        container = OmegaConf.to_container(config, resolve=True)
-    except InterpolationResolutionError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{config.get('_target_')}: {reason}; give it on the command line.") from error
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
-
-
 def without_lambda(node: Any) -> Any:
-    """The containers with each key `lambda`, a word that Python keeps to itself, called `lam`."""
+    """The containers with each key `lambda`, a Python keyword, renamed to `lam`."""
     if isinstance(node, dict):
         return {RENAMED.get(key, key): without_lambda(value) for key, value in node.items()}
     return [without_lambda(value) for value in node] if isinstance(node, list) else node
@@ -57,9 +41,19 @@ def build(config: DictConfig, **extra: Any) -> Any:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from error
-        if isinstance(cause, (TypeError, ValueError, MisconfigurationException)):
+        if isinstance(cause, (TypeError, ValueError, ImportError, MisconfigurationException)):
             raise UserError(f"{config.get('_target_')}: {cause}") from error
         raise
+
+
+def check_run(config: DictConfig) -> None:
+    """Check a training configuration and build what needs no data, before anything is read or written.
+
+    Raises:
+        UserError: a key or a value is refused.
+    """
+    check_config(config)
+    try_out(config)
 
 
 def try_out(config: DictConfig) -> None:
@@ -93,12 +87,11 @@ def build_data(config: DictConfig) -> EmbeddingDataModule:
 
 
 def build_loss(config: DictConfig, num_classes: int) -> Any:
-    """The loss; `lambda`, a word Python keeps to itself, goes to the argument `lam`.
+    """The loss; its key `lambda`, a Python keyword, is the argument `lam`.
 
     A loss with parameters per class has a key `num_classes`; null there means the training classes. `chunk`, which
     every loss has, is set on it afterwards.
     """
-    check(config, "loss")
     keys = without_lambda(resolved(config))
     chunk = keys.pop("chunk", "auto")
     check_chunk(chunk)
@@ -123,7 +116,7 @@ def build_memory(config: DictConfig, embedding_dim: int) -> CrossBatchMemory | N
 
 
 def build_module(config: DictConfig, num_classes: int, embedder: Embedder | None = None) -> EmbeddingModule:
-    """Network, which may be built already, loss and what optimises them."""
+    """The embedder, which may be built already, its loss, optimiser and schedule."""
     embedder = embedder or build(config.model)
     return EmbeddingModule(
         embedder=embedder,
@@ -140,7 +133,7 @@ def build_module(config: DictConfig, num_classes: int, embedder: Embedder | None
 def build_trainer(config: DictConfig) -> pl.Trainer:
     """The trainer with the configured callbacks and loggers."""
     callbacks = [build(callback) for callback in config.callbacks.values() if callback]
-    loggers = [build(logger) for logger in config.logger.values() if logger]
+    loggers = [build(logger) for logger in (config.logger or {}).values() if logger]
     interval = min(config.trainer.val_check_interval, config.trainer.max_steps)
     return build(
         config.trainer,

@@ -1,25 +1,27 @@
-"""A configuration checked against what reads it, before any work begins."""
+"""Checks a configuration against its readers before anything is built."""
 
 import inspect
 import json
 import re
 import warnings
-from collections.abc import Set
+from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
-from dml.config.schema import FILLED_IN, KEYS, KNOWN, PARTS
+from dml.config.refusal import closest
+from dml.config.schema import EVALUATION, FILLED_IN, GROUPS, KEYS, KNOWN, PARTS
 from dml.errors import Note, UserError
 
 # "lambda" is a Python keyword, so the argument has another name.
 RENAMED = {"lambda": "lam"}
-REFERENCE = r"\$\{([\w.]+)\}"
+REFERENCE = r"\$\{(\w[\w.]*)\}"
 RULES = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
@@ -29,8 +31,13 @@ def check_config(config: DictConfig) -> None:
     Raises:
         UserError: nothing reads a key, or a value is not what its reader takes; the message names the key.
     """
+    for group in GROUPS:
+        if not isinstance(config.get(group), DictConfig):
+            raise UserError(
+                f"{group}={config.get(group)} must be an option of the group {group}, or left out."
+            )
     check_halves(config, references(config))
-    dataset: Any = OmegaConf.to_container(config.dataset, resolve=False)
+    dataset: Any = OmegaConf.to_container(config.dataset)
     if "root" in (dataset.get("split") or {}) and dataset.get("root") in (None, ""):
         raise UserError(
             f"dataset.root is not set: give the folder that holds the images of dataset={config.dataset.name}; "
@@ -40,6 +47,28 @@ def check_config(config: DictConfig) -> None:
     _check_monitor(config)
     if config.sampler.get("scope") == "local" and config.trainer.devices == config.trainer.num_nodes == 1:
         warnings.warn("sampler.scope=local is the same as global with one process.", Note, stacklevel=2)
+
+
+def check_evaluation(config: DictConfig) -> None:
+    """Check an evaluation's configuration without reading its checkpoint; a run's folder stands for its best one.
+
+    Raises:
+        UserError: nothing reads a key, or there is no checkpoint.
+    """
+    if unread := sorted(map(str, config.keys() - EVALUATION)):
+        raise UserError(
+            f"{unread[0]}=… has no effect: the checkpoint gives all but its dataset's and data's keys; leave it out."
+        )
+    if OmegaConf.is_missing(config, "ckpt_path"):
+        raise UserError(
+            "ckpt_path is missing: give the checkpoint to evaluate, such as ckpt_path=…/checkpoints/best.ckpt."
+        )
+    path = Path(str(config.ckpt_path))
+    if path.is_dir():
+        path = path / "checkpoints" / "best.ckpt"
+    if not path.is_file():
+        raise UserError(f"ckpt_path={path}: there is no such file; runs keep theirs in checkpoints/.")
+    config.ckpt_path = str(path)
 
 
 def check_halves(config: DictConfig, read: Set[str]) -> None:
@@ -77,7 +106,25 @@ def check(node: DictConfig, path: str = "") -> None:
         node: the part; a boolean that was given as a word is replaced in it.
         path: the part's own key, such as "loss"; empty for a whole configuration.
     """
-    _Check(node, path).group(node, path)
+    raw = OmegaConf.to_container(node)
+    written = dict(leaves(raw, path))
+    for where, value, kind in _values(resolved(node), raw, path, references(node)):
+        checked = valid(value, kind, origin(written, where))
+        if checked is not value:
+            OmegaConf.update(node, where.removeprefix(f"{path}."), checked)
+
+
+def resolved(node: DictConfig) -> Any:
+    """The part as plain containers, interpolations replaced by their values.
+
+    Raises:
+        UserError: an interpolation cannot be resolved.
+    """
+    try:
+        return OmegaConf.to_container(node, resolve=True)
+    except InterpolationResolutionError as error:
+        key = origin(dict(leaves(OmegaConf.to_container(node))), str(error.full_key))
+        raise UserError(f"{key}: {str(error).splitlines()[0]}; give it on the command line.") from error
 
 
 def references(config: DictConfig) -> set[str]:
@@ -85,83 +132,70 @@ def references(config: DictConfig) -> set[str]:
     return set(re.findall(REFERENCE, OmegaConf.to_yaml(config)))
 
 
-class _Check:
-    """One pass over a configuration."""
+def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All values of nested mappings by their dotted keys; a list is one value."""
+    if not isinstance(node, dict):
+        yield path, node
+        return
+    for key, value in node.items():
+        yield from leaves(value, f"{path}.{key}" if path else str(key))
 
-    def __init__(self, config: DictConfig, path: str) -> None:
-        raw: Any = OmegaConf.to_container(config, resolve=False)
-        self.raw = {path: raw} if path else raw
-        self.read = references(config)
 
-    def group(self, node: DictConfig, path: str) -> None:
-        """A group of keys, which its `_target_` reads, or the package itself."""
-        target = node.get("_target_")
-        arguments, takes_any = _arguments(target, path)
-        for key in map(str, list(node)):
-            where = f"{path}.{key}" if path else key
-            if key.startswith("_"):  # _partial_ and the like are Hydra's
+def origin(written: Mapping[str, Any], key: str) -> str:
+    """The key from which a value comes, through references such as `${dataset.max_steps}`; no resolver is called."""
+    for _ in written:  # a longer chain of references never ends
+        reference = re.fullmatch(REFERENCE, str(written.get(key)))
+        if not reference:
+            break
+        key = reference[1]
+    return key
+
+
+def _values(
+    value: Any, raw: Any, where: str, read: Set[str], kind: Any = Any, in_target: bool = False
+) -> Iterator[tuple[str, Any, Any]]:
+    """The values of a part, each with its key and its reader's type; a key that nothing reads is a UserError.
+
+    Args:
+        value: the part, in plain containers; of a target's arguments only what has a target itself is taken apart.
+        raw: the part as it is written.
+        where: its key.
+        read: all keys that are referred to.
+        kind: its type.
+        in_target: whether it is an argument of a target.
+    """
+    has_groups = any(isinstance(item, dict) for item in (value if isinstance(value, list) else [value]))
+    if has_groups and isinstance(raw, str):
+        return  # a reference: checked where it is written
+    if has_groups and isinstance(value, list):
+        for i, item in enumerate(value):
+            yield from _values(item, raw[i], f"{where}[{i}]", read, Any, in_target)
+    elif has_groups and ("_target_" in value or not in_target or where in PARTS):
+        arguments, takes_any = _arguments(value.get("_target_"), where)
+        for key, item in value.items():
+            at = f"{where}.{key}" if where else str(key)
+            if at.rpartition(".")[2].startswith("_"):  # _partial_ and the like are Hydra's
                 continue
-            if where in FILLED_IN:
-                raise UserError(f"{where} is filled in by the run itself: leave it out.")
-            name, value = RENAMED.get(key, key), _value(node, key, where)
-            read = where in KNOWN or name in arguments or takes_any or self._referred(where)
-            if not (read or value is None or (path in PARTS and _built(value))):
-                takes = [key for key in arguments if key not in RENAMED.values()] + [
-                    key for key, other in RENAMED.items() if other in arguments
-                ]
-                reader = f"{target} takes {', '.join(takes) or 'none'}" if target else "nothing reads it"
-                raise UserError(f"There is no key {where}: {reader}; correct it or leave it out.")
-            self.entry(node, key, KEYS.get(where, arguments.get(name, Any)), where, target is not None)
-
-    def entry(self, node: Any, key: Any, kind: Any, where: str, in_target: bool) -> None:
-        """One value, of a group or of a list."""
-        value = node[key]
-        if _has_groups(value) and OmegaConf.is_interpolation(node, key):
-            return  # checked where it is written
-        if isinstance(value, DictConfig) and (_built(value) or not in_target or where in PARTS):
-            self.group(value, where)
-        elif isinstance(value, ListConfig) and _has_groups(value):
-            for i in range(len(value)):
-                self.entry(value, i, Any, f"{where}[{i}]", in_target)
-        else:
-            plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-            checked = valid(plain, kind, self._origin(where))
-            if checked is not plain:
-                node[key] = checked
-
-    def _referred(self, where: str) -> bool:
-        """Whether another value refers to this one, to a part of it or to what it is a part of."""
-        return any(
-            f"{other}.".startswith(f"{where}.") or where.startswith(f"{other}.") for other in self.read
-        )
-
-    def _origin(self, where: str) -> str:
-        """The key from which a value comes, through all references."""
-        raw: Any = self.raw
-        for key in where.split("."):
-            raw = raw.get(key) if isinstance(raw, dict) else None
-        reference = re.fullmatch(REFERENCE, raw) if isinstance(raw, str) else None
-        return self._origin(reference[1]) if reference else where
+            if at in FILLED_IN:
+                raise UserError(f"{at} is filled in by the run itself: leave it out.")
+            if item == "???":
+                raise UserError(f"{at} is missing: give it on the command line, {at}=….")
+            part = where in PARTS and isinstance(item, dict) and "_target_" in item
+            known = at in KNOWN or key in arguments or takes_any or part or _is_referred(at, read)
+            if not known and item is not None:
+                target, meant = value.get("_target_"), closest(str(key), {name: name for name in arguments})
+                reader = f"{target} takes {', '.join(arguments) or 'none'}" if target else "nothing reads it"
+                hint = f"did you mean {where}.{meant}? {reader}" if meant else reader
+                raise UserError(f"There is no key {at}: {hint}; correct it or leave it out.")
+            kind = KEYS.get(at, arguments.get(key, Any))
+            yield from _values(item, raw[key], at, read, kind, "_target_" in value)
+    else:
+        yield where, value, kind
 
 
-def _value(node: DictConfig, key: str, where: str) -> Any:
-    if OmegaConf.is_missing(node, key):
-        raise UserError(f"{where} is missing: give it on the command line, {where}=….")
-    try:
-        return node[key]
-    except InterpolationResolutionError as error:
-        raise UserError(f"{where}: {str(error).splitlines()[0]}; give it on the command line.") from error
-
-
-def _built(value: Any) -> bool:
-    """Whether an object is built from the value."""
-    return isinstance(value, DictConfig) and "_target_" in value
-
-
-def _has_groups(value: Any) -> bool:
-    """Whether the value is a group of keys, or a list with one."""
-    listed = value if isinstance(value, ListConfig) else [value]
-    return any(isinstance(item, DictConfig) for item in listed)
+def _is_referred(where: str, read: Set[str]) -> bool:
+    """Whether another value refers to this one, to a part of it or to what it is a part of."""
+    return any(f"{other}.".startswith(f"{where}.") or where.startswith(f"{other}.") for other in read)
 
 
 def _arguments(target: str | None, path: str) -> tuple[dict[str, Any], bool]:
@@ -183,11 +217,12 @@ def _arguments(target: str | None, path: str) -> tuple[dict[str, Any], bool]:
     except (TypeError, ValueError):  # written in C, such as torch.relu
         return {}, True
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    return {name: parameter.annotation for name, parameter in parameters.items()}, takes_any
+    keys = {name: key for key, name in RENAMED.items()}
+    return {keys.get(name, name): p.annotation for name, p in parameters.items()}, takes_any
 
 
 def valid(value: Any, kind: Any, where: str) -> Any:
-    """The value, or the boolean that it stands for.
+    """The value, or the boolean that a word such as `no` means.
 
     Args:
         value: of plain containers.
@@ -215,13 +250,9 @@ def valid(value: Any, kind: Any, where: str) -> Any:
     with suppress(ValidationError):  # JSON knows no class such as numbers.Number
         adapter.validate_python(value)
         return value
-    try:
-        # As YAML 1.1 has it: yes, on, y and 1 for true, no, off, n and 0 for false.
-        boolean = TypeAdapter(bool).validate_python(value)
-        adapter.validate_python(boolean)
-        return boolean
-    except ValidationError:
-        raise UserError(_sentence(wrong, value, where)) from None
+    with suppress(ValidationError):  # as in YAML 1.1: yes, on, y and 1 for true, no, off, n and 0 for false
+        return adapter.validate_python(TypeAdapter(bool).validate_python(value))
+    raise UserError(_sentence(wrong, value, where))
 
 
 def _sentence(error: ValidationError, value: Any, where: str) -> str:

@@ -1,4 +1,4 @@
-"""What every command of the package shares: where its configurations are, and how it says what went wrong."""
+"""Shared by all commands: the folder of the configurations, and how a mistake is reported."""
 
 import functools
 import os
@@ -12,22 +12,23 @@ from typing import Any
 
 import hydra
 from hydra import compose
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from dml.config.refusal import REFUSED, explain
-from dml.errors import UserError, printed_notes
+from dml.errors import Note, UserError, printed_notes
 from dml.runs.folder import new_folder
 
-# A folder of its own for each run; asked for again in the same run, also by a launcher's processes, it is the same.
+# A new folder for each run, the same on all its processes and at every call.
 OmegaConf.register_new_resolver("new_folder", new_folder, use_cache=True, replace=True)
 
 # Beside the package in the repository, inside it when installed.
 _PACKAGE = Path(__file__).resolve().parents[1]
 CONF = str(next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir()))
 
-# Lightning's own, about its use of torch; nothing a person here could act on.
+# Lightning's own use of torch; a user cannot act on it.
 warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
 # It counts steps in an epoch, but logs by steps in the run, so nothing is lost.
 warnings.filterwarnings(
@@ -86,22 +87,22 @@ class CheckFirst(Callback):
         self.check = check
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        own = config.copy()
-        OmegaConf.set_struct(own, False)
-        del own["hydra"]
+        HydraConfig.instance().set_config(config.copy())
+        own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
         if OmegaConf.is_interpolation(own, "run_dir"):
-            own.run_dir = "."  # not yet there
-        with one_sentence():
+            own.run_dir = "."  # Hydra's own folder is not yet there
+        with one_sentence(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", Note)  # the run itself gives them
             resolve_name(self.check)(own)
 
-    def on_multirun_start(self, config: DictConfig, config_name: str, **kwargs: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Compose the first trial: an unknown key is refused before any trial runs."""
-        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        overrides = OverridesParser.create().parse_overrides([*map(str, config.hydra.overrides.task)])
         first = [
             f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
             if override.is_sweep_override()
             else str(override.input_line)
             for override in overrides
         ]
-        with one_sentence(config_name):
-            compose(config_name, first)
+        with one_sentence(kwargs["config_name"]):
+            compose(kwargs["config_name"], first)

@@ -2,12 +2,19 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import (
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
 from omegaconf import OmegaConf
 
 REFUSED = (ConfigCompositionException, OverrideParseException)
@@ -25,14 +32,15 @@ def explain(error: HydraException, conf: str, name: str, arguments: Sequence[str
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         hint = closest(option, dict(_options(Path(conf, group))))
-        return f"There is no {group}={option}{_meant(hint and f'{group}={hint}')}; there are {', '.join(error.options)}."
+        meant = _meant(hint and f"{group}={hint}")
+        return f"There is no {group}={option}{meant} There are {', '.join(error.options)}."
     if isinstance(error, OverrideParseException):
         return _unparsed(error.override, name)
     key = re.match(r"Could not override '(.+?)'", str(error))
     if key is None:
         return " ".join(str(error or error.__cause__).split())
     keys = dict(_keys(conf, name, [word for word in arguments if "=" in word and key[1] not in word]))
-    return f"There is no key {key[1]}{_meant(closest(key[1], keys))}."
+    return f"There is no key {key[1]}{_meant(closest(key[1], keys))}"
 
 
 def closest(word: str, known: Mapping[str, str]) -> str | None:
@@ -47,19 +55,22 @@ def _letters(word: str) -> str:
 
 
 def _meant(guess: str | None) -> str:
-    return f": did you mean {guess}?" if guess else ""
+    return f": did you mean {guess}?" if guess else "."
 
 
 def _options(group: Path) -> Iterator[tuple[str, str]]:
     """Each option of a group by its own name and by that of its target, such as MultiSimilarityLoss."""
-    for file in group.glob("*.yaml"):
-        yield str(OmegaConf.load(file).get("_target_")).rpartition(".")[2], file.stem
+    for file in sorted(
+        group.glob("*.yaml"), key=lambda file: -len(file.stem)
+    ):  # of several the shortest name wins
+        yield str(OmegaConf.select(OmegaConf.load(file), "_target_")).rpartition(".")[2], file.stem
         yield file.stem, file.stem
 
 
 def _keys(conf: str, name: str, overrides: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Each key of the configuration by itself and by its last part, the shortest last."""
-    with initialize_config_dir(conf, version_base="1.3"):
+    running = GlobalHydra.instance().is_initialized()  # in a sweep
+    with nullcontext() if running else initialize_config_dir(conf, version_base="1.3"):
         try:
             config = compose(name, list(overrides))
         except REFUSED:

@@ -1,6 +1,6 @@
 """The keys that the package itself reads, with their types and ranges.
 
-Whatever has a `_target_` takes the arguments of that target; only what a signature does not say needs a line here.
+A group with a `_target_` takes the arguments of that target; only what its signature does not say is listed here.
 """
 
 from typing import Annotated, Any, Literal
@@ -50,6 +50,22 @@ KEYS: dict[str, Any] = {
     "dataset.extra_classes": Any,
 }
 KNOWN = {*KEYS, *(key.partition(".")[0] for key in KEYS)}
+
+# What no training can do without.
+GROUPS = (
+    "loss",
+    "model",
+    "sampler",
+    "optimizer",
+    "scheduler",
+    "lr_factors",
+    "data",
+    "dataset",
+    "trainer",
+    "callbacks",
+)
+# Top-level keys of an evaluation.
+EVALUATION = {"ckpt_path", "trust", "dataset", "data", "trainer", "callbacks", "run_dir"}
 
 # Arguments that the package hands over itself.
 FILLED_IN = {

@@ -6,32 +6,30 @@ import unicodedata
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from dml.data.read_image import check_shape
-from dml.data.split import Entry, Samples, Split
+from dml.data.read_image import opened
+from dml.data.split import Entry, Split
 from dml.errors import Note, UserError, quote
 
 T = TypeVar("T")
 TAIL_BYTES = 1024
 ROLES = {"train": "training", "query": "test", "gallery": "gallery"}
-FILES_AT_ONCE = 64
 
 
 def check_dataset(split: Split) -> None:
-    """Everything that is checked before training: the split, every file's header, copies.
+    """All checks before training: the split, every file's header, copies.
 
     Raises:
         UserError: from `check_split` or `check_files`.
     """
     check_split(split)
-    check_files(split.train, split.query, split.gallery)
+    check_files([entry.image for entry in _on_disk(split.entries())])
     warn_of_copies(split)
 
 
@@ -52,26 +50,23 @@ def check_split(split: Split) -> None:
             f"The dataset has class {quote(both)} in training and in test: retrieval is judged on classes never "
             "trained on, so put all images of a class on one side."
         )
-    _check_class_names(split)
-    _check_listed_once(split)
+    _check_class_names([str(name) for name in split.classes])
+    _check_listed_once(list(split.entries()))
     _check_something_to_find(split)
 
 
-def _check_class_names(split: Split) -> None:
-    """Refuse class names that a person cannot tell apart; warn of those that differ in case only."""
-    names = [str(name) for name in split.classes]
-    for group in _grouped(names, map(_visible, names)):
+def _check_class_names(names: Sequence[str]) -> None:
+    """Refuse class names that look the same; warn of those that differ in case only."""
+    for first, second, *_ in _grouped(names, map(_visible, names)):
         raise UserError(
-            f"The classes {group[0]!a} and {group[1]!a} look the same (white space, invisible characters or "
+            f"The classes {first!a} and {second!a} look the same (white space, invisible characters or "
             "the Unicode form differ), so one class may be on both sides: give them one name."
         )
     if groups := _grouped(names, map(str.casefold, names)):
         more = f" (and {len(groups) - 1:,} more such pairs)" if len(groups) > 1 else ""
-        warnings.warn(
+        _note(
             f"The classes '{groups[0][0]}' and '{groups[0][1]}'{more} differ only in upper and lower case: if they are "
-            "one class, give them one name.",
-            Note,
-            stacklevel=3,
+            "one class, give them one name."
         )
 
 
@@ -81,9 +76,8 @@ def _visible(name: str) -> str:
     return " ".join(printed.split())
 
 
-def _check_listed_once(split: Split) -> None:
+def _check_listed_once(images: Sequence[Entry]) -> None:
     """Refuse an image that is listed twice, under the same name or as the same file."""
-    images = list(split.entries())
     for first, second, *_ in _grouped(images, [image.name for image in images]):
         raise UserError(
             f"The image '{first.name}' is listed twice, in {ROLES[first.role]} and in {ROLES[second.role]}: "
@@ -93,9 +87,10 @@ def _check_listed_once(split: Split) -> None:
     real_folder = cache(os.path.realpath)
 
     def real(image: Entry) -> str:
-        file = os.fspath(image.image)
-        folder, name = os.path.split(file)
-        return os.path.realpath(file) if os.path.islink(file) else f"{real_folder(folder)}/{name}"
+        folder, name = os.path.split(image.image)
+        return (
+            os.path.realpath(image.image) if os.path.islink(image.image) else f"{real_folder(folder)}/{name}"
+        )
 
     files = _on_disk(images)
     for first, second, *_ in _grouped(files, map(real, files)):
@@ -116,29 +111,34 @@ def _check_something_to_find(split: Split) -> None:
             f"The dataset has no test class with a second image to find, beginning with {quote(alone)}."
         )
     if len(np.unique(searched)) == 1:
-        warnings.warn(
+        _note(
             f"The dataset has one class to search, '{split.classes[searched[0]]}': whatever is found is right, so the "
-            "figures say nothing.",
-            Note,
-            stacklevel=3,
+            "figures say nothing."
         )
     if alone:
-        warnings.warn(
+        _note(
             f"The dataset has test classes without a second image to find: {quote(alone)}; "
-            "their images are searched but not counted as queries.",
-            Note,
-            stacklevel=3,
+            "their images are searched but not counted as queries."
         )
 
 
-def check_files(*roles: Samples | None) -> None:
-    """Raise UserError naming files that are missing, locked, empty, or no image of a size to learn from.
+def check_files(files: Sequence[Path]) -> None:
+    """Raise UserError naming the first file that is missing, locked, empty, thinner than 1:256 or no image.
 
     Reads headers only, about 0.1 ms a file; a file cut short further on is found when it is decoded.
     """
-    if broken := [problem for problem in _of_each(_problem, _files(*roles)) if problem]:
-        more = f" (and {len(broken) - 1} more such files)" if len(broken) > 1 else ""
-        raise UserError(f"{broken[0]}{more}: unpack or download it again, or leave it out.")
+    problems = [problem for problem in _of_each(_problem, files) if problem]
+    if problems:
+        more = f" (and {len(problems) - 1:,} more such files)" if len(problems) > 1 else ""
+        raise UserError(f"{problems[0].rstrip('.')}{more}.")
+
+
+def _problem(file: Path) -> str | None:
+    try:
+        with opened(file):
+            return None
+    except UserError as error:
+        return str(error)
 
 
 def warn_of_copies(split: Split) -> None:
@@ -148,14 +148,11 @@ def warn_of_copies(split: Split) -> None:
         return
     tests = [group for group in groups if _is_sure_hit(group, split.gallery is not None)]
     across = [group for group in groups if len({image.role == "train" for image in group}) > 1]
-    example = (tests or across or groups)[0]
-    count = sum(len(group) for group in groups)
-    warnings.warn(
-        f"{count:,} images are byte for byte the same as another, such as '{example[0].name}' and "
-        f"'{example[1].name}'; in {len(tests):,} such groups a query finds its own copy, and {len(across):,} are in "
-        "both training and test: leave the copies out, or report them with the figures.",
-        Note,
-        stacklevel=2,
+    first, second, *_ = (tests or across or groups)[0]
+    _note(
+        f"{sum(map(len, groups)):,} images are byte for byte the same as another, such as '{first.name}' and "
+        f"'{second.name}'; in {len(tests):,} such groups a query finds its own copy, and {len(across):,} are in "
+        "both training and test: leave the copies out, or report them with the figures."
     )
 
 
@@ -172,24 +169,27 @@ def copies(split: Split) -> list[list[Entry]]:
     Only files of equal size are opened, for their last bytes; only files that agree in these as well are read whole.
     """
     images = list(split.entries())
-    arrays = [image for image in images if isinstance(image.image, np.ndarray)]
-    groups = _grouped(arrays, [hashlib.sha256(array.image.tobytes()).digest() for array in arrays])
+    in_memory = [image for image in images if isinstance(image.image, np.ndarray)]
     same = _on_disk(images)
     for key in (os.path.getsize, _tail, _digest):
-        same_groups = _grouped(same, _of_each(key, [file.image for file in same]))
-        same = [file for group in same_groups for file in group]
-    return groups + same_groups
-
-
-def _digest(file: Path) -> bytes:
-    return hashlib.sha256(Path(file).read_bytes()).digest()
+        groups = _grouped(same, _of_each(key, [file.image for file in same]))
+        same = [file for group in groups for file in group]
+    return _grouped(in_memory, [image.image.tobytes() for image in in_memory]) + groups
 
 
 def _tail(file: Path) -> bytes:
     """The last bytes of a file, in which compressed images of one size differ as surely as anywhere."""
-    with open(file, "rb") as opened:
-        opened.seek(max(0, os.fstat(opened.fileno()).st_size - TAIL_BYTES))
-        return opened.read()
+    with file.open("rb") as stream:
+        stream.seek(max(0, file.stat().st_size - TAIL_BYTES))
+        return stream.read()
+
+
+def _note(message: str) -> None:
+    warnings.warn(message, Note, stacklevel=4)
+
+
+def _digest(file: Path) -> bytes:
+    return hashlib.sha256(file.read_bytes()).digest()
 
 
 def _grouped(items: Sequence[T], keys: Iterable[Hashable]) -> list[list[T]]:
@@ -201,34 +201,10 @@ def _grouped(items: Sequence[T], keys: Iterable[Hashable]) -> list[list[T]]:
 
 
 def _of_each(function: Callable[[Path], T], files: Sequence[Path]) -> list[T]:
-    """The function of every file; on more threads than cores, since on a network disk most of them wait."""
-    parts = [files[start : start + FILES_AT_ONCE] for start in range(0, len(files), FILES_AT_ONCE)]
-    with ThreadPoolExecutor(min(32, 4 * (os.cpu_count() or 1))) as pool:
-        done = pool.map(lambda part: [function(file) for file in part], parts)
-        return [result for part in done for result in part]
+    """The function's value for every file; on more threads than cores, since a network disk is slow to answer."""
+    with ThreadPool(min(32, 4 * (os.cpu_count() or 1))) as pool:
+        return pool.map(function, files)
 
 
 def _on_disk(images: Iterable[Entry]) -> list[Entry]:
     return [image for image in images if not isinstance(image.image, np.ndarray)]
-
-
-def _files(*roles: Samples | None) -> list[Path]:
-    on_disk = [samples for samples in roles if samples and not isinstance(samples.images, np.ndarray)]
-    return [file for samples in on_disk for file in samples.images]
-
-
-def _problem(file: Path) -> str | None:
-    try:
-        if file.stat().st_size == 0:
-            return f"{file} is empty"
-        with Image.open(file) as image:
-            check_shape(*image.size)
-            return None
-    except FileNotFoundError:
-        return f"{file} is missing or a broken link"
-    except PermissionError:
-        return f"{file} may not be read (permission denied)"
-    except UnidentifiedImageError:
-        return f"{file} is not an image that can be read"
-    except Exception as error:
-        return f"{file} cannot be read as an image ({' '.join(str(error).split())})"

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 from torchvision.transforms.functional import pil_to_tensor
 
-from dml.data.loader import SampleKey
+from dml.data.cache import ImageCache
 from dml.data.read_image import MODES, read_image
+from dml.data.sampler import SampleKey
 from dml.data.split import Samples
 from dml.errors import UserError
 
@@ -32,7 +33,8 @@ class ImageDataset(Dataset[dict[str, Any]]):
         transform: from a PIL image to another or to a tensor (C, H, W), uint8 or float in [0, 1]; None leaves it as it
             is. Mean and standard deviation are the model's.
         channels: 1 (grey) or 3 (RGB); grey images become RGB, and files the other way round too.
-        resize: comes before `transform` and always does the same to an image, so that a cache can keep the result.
+        resize: from a PIL image to another, always the same; comes before `transform`.
+        cache_dir: folder of an `ImageCache` for what `resize` returns; None decodes each time.
 
     Raises:
         UserError: `channels` is neither, or is 1 for colour images in memory; on access, a file that cannot be read.
@@ -44,17 +46,14 @@ class ImageDataset(Dataset[dict[str, Any]]):
         transform: Transform | None = None,
         channels: int = 3,
         resize: Transform | None = None,
+        cache_dir: Path | None = None,
     ) -> None:
         in_colour = isinstance(samples.images, np.ndarray) and samples.images.ndim == 4
         if channels not in MODES or (in_colour and channels == 1):
             raise UserError(f"dataset.channels={channels} does not fit: 3 is RGB, 1 is for grey images.")
         self.samples, self.channels = samples, channels
-        self.images: Any = samples.images  # or those of a cache
         self.resize, self.transform = resize, transform
-
-    def untransformed(self) -> "ImageDataset":
-        """The same images without `transform`."""
-        return ImageDataset(self.samples, None, self.channels, self.resize)
+        self.cache = ImageCache(cache_dir, f"{resize} {channels}") if cache_dir else None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -73,7 +72,12 @@ class ImageDataset(Dataset[dict[str, Any]]):
         return {"image": image, "label": int(self.samples.labels[index]), "index": int(index)}
 
     def _resized(self, index: int) -> Image.Image:
-        source = self.images[index]
+        source = self.samples.images[index]
+        if self.cache is None or not isinstance(source, Path):
+            return self._decoded(source)
+        return self.cache.get(source, lambda: self._decoded(source))
+
+    def _decoded(self, source: Path | np.ndarray) -> Image.Image:
         if isinstance(source, Path):
             image = read_image(source, self.channels)
         else:

@@ -1,30 +1,30 @@
 """A dataset's archives: fetched, held against their md5, and unpacked whole or not at all."""
 
-import errno
 import fcntl
-import hashlib
 import lzma
 import shutil
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
+import pooch
+import requests
 import rich.progress
 
 from dml.errors import UserError
 
+T = TypeVar("T")
 TIMEOUT_SECONDS = 30
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
 JUNK = "__MACOSX"
 
 
 class Source(NamedTuple):
-    """A file that a dataset is made from; `dml.prepare` reads a dataset's module for `SOURCES`.
+    """A file that a dataset is made from.
 
     Attributes:
         file: its name in the dataset's root.
@@ -39,53 +39,80 @@ class Source(NamedTuple):
     url: str | None = None
 
 
-def folder_of(root: Path, dataset: str, sources: Sequence[Source], elsewhere: str, download: bool) -> Path:
-    """The folder that the last source unpacks to, brought first if it is not there and `download` is set.
+class Origin(NamedTuple):
+    """Where a dataset comes from; `dml.prepare` reads a dataset's module for `ORIGIN`.
+
+    Attributes:
+        dataset: name of its yaml.
+        sources: the files it is made from, in the order to bring them.
+        elsewhere: what a person can do when a source cannot be fetched, to end a sentence with.
+    """
+
+    dataset: str
+    sources: Sequence[Source]
+    elsewhere: str
+
+
+def folder_of(root: Path, origin: Origin, download: bool) -> Path:
+    """The folder that the last source unpacks to; see `located`."""
+    top = root / origin.sources[-1].makes
+    return located(root, origin, lambda: top if top.is_dir() else None, f"{top.name}/", download)
+
+
+def located(root: Path, origin: Origin, find: Callable[[], T | None], sought: str, download: bool) -> T:
+    """What `find` returns, fetched and unpacked first if that is None and `download` is set.
+
+    Args:
+        root: the dataset's root.
+        origin: of the dataset.
+        find: looks for the dataset.
+        sought: what it looks for, for a person to read.
+        download: whether to fetch and unpack; otherwise nothing is changed.
 
     Raises:
-        UserError: it is not in `root`, tells what to do; from `acquire`.
+        UserError: `root` does not hold the dataset, or is itself what a source unpacks to; from `acquire`.
     """
-    top = root / sources[-1].makes
-    if download and not top.is_dir():
-        acquire(root, sources, elsewhere)
-    if not top.is_dir():
-        _check_root(root, sources)
-        raise UserError(
-            f"dataset.root={root} does not hold {top.name}/: name the folder that does, set dataset.download=true, or "
-            f"fetch it with 'python -m dml.prepare {dataset} --root {root}'."
-        )
-    return top
-
-
-def _check_root(root: Path, sources: Sequence[Source]) -> None:
-    """Refuse an archive's own top folder."""
-    for source in sources:
+    found = find()
+    if found is not None:
+        return found
+    for source in origin.sources:
         if root.name == source.makes and root.is_dir() and any(child.is_dir() for child in root.iterdir()):
             raise UserError(
                 f"dataset.root={root} looks like what {source.file} unpacks to: name its parent, {root.parent}."
             )
+    if download:
+        acquire(root, origin)
+        found = find()
+    if found is None:
+        raise UserError(
+            f"dataset.root={root} does not hold {sought}: name the folder that does, set dataset.download=true, or run "
+            f"'python -m dml.prepare {origin.dataset} --root {root}', which fetches it or tells how to get it."
+        )
+    return found
 
 
-def acquire(root: Path, sources: Sequence[Source], elsewhere: str) -> None:
+def acquire(root: Path, origin: Origin) -> None:
     """Fetch and unpack the sources that `root` does not hold unpacked; an archive that lies there is used.
 
-    Args:
-        root: the dataset's root; made where it is not.
-        sources: in the order to bring them.
-        elsewhere: what a person can do when a source is not to be had, to end a sentence with.
+    Of several processes one does this, and the others wait.
 
     Raises:
-        UserError: from `fetch` (with `elsewhere` added) or `extract`; `root` is itself what a source unpacks to.
+        UserError: `root` cannot be written; from `fetch` (with what else a person can do added) or `extract`.
     """
-    _check_root(root, sources)
-    with only_one_process(root):
-        for source in sources:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = (root / ".preparing").open("w")
+    except OSError as error:
+        raise UserError(f"Cannot write to dataset.root={root}: {error.strerror}.") from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for source in origin.sources:
             if (root / source.makes).exists():
                 continue
             try:
                 fetch(source, root)
             except UserError as error:
-                raise UserError(f"{str(error).rstrip('.')}; {elsewhere}") from None
+                raise UserError(f"{str(error).rstrip('.')}; {origin.elsewhere}") from None
             if source.file != source.makes:
                 extract(root / source.file, root)
 
@@ -102,9 +129,6 @@ def fetch(source: Source, root: Path) -> None:
         return
     if source.url is None:
         raise UserError(f"{source.file} is not in {root} and cannot be fetched from anywhere")
-    import pooch
-    import requests
-
     pooch.get_logger().setLevel("WARNING")
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT_SECONDS)
     md5 = source.md5 and f"md5:{source.md5}"
@@ -125,12 +149,8 @@ def fetch(source: Source, root: Path) -> None:
 
 def check_md5(file: Path, md5: str | None, remedy: str) -> None:
     """Raise UserError if a digest is known and the file has another."""
-    digest = hashlib.md5(usedforsecurity=False)
-    with file.open("rb") as opened:
-        while md5 and (block := opened.read(1 << 20)):
-            digest.update(block)
-    if md5 and digest.hexdigest() != md5:
-        raise UserError(f"{file} is not the file expected (md5 {digest.hexdigest()}, not {md5}): {remedy}.")
+    if md5 and (found := pooch.file_hash(str(file), alg="md5")) != md5:
+        raise UserError(f"{file} is not the file expected (md5 {found}, not {md5}): {remedy}.")
 
 
 def extract(archive: Path, folder: Path) -> None:
@@ -153,12 +173,13 @@ def extract(archive: Path, folder: Path) -> None:
     except tarfile.FilterError as error:
         raise UserError(f"{archive} was not unpacked, for it is not safe: {error}.") from None
     except DAMAGED as error:
-        raise UserError(f"{archive} is damaged or not whole ({error}): delete it and get it again.") from None
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise UserError(
-            f"Cannot unpack {archive} into {folder}: {'the disk is full' if full else error.strerror or error}; "
-            "nothing was left there, so mend that and run it again."
+            f"{archive} is damaged, not whole, or no zip or tar archive ({error}): delete it and get it again."
+        ) from None
+    except OSError as error:
+        raise UserError(
+            f"Cannot unpack {archive} into {folder}: {error.strerror or error}; nothing was left there, so mend that "
+            "and run it again."
         ) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -169,19 +190,14 @@ def _unpack(archive: Path, file: BinaryIO, staging: Path) -> None:
     if tarfile.is_tarfile(archive):
         with tarfile.open(fileobj=file) as tar:
             tar.extractall(staging, filter="data")
-    elif zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(file) as opened:
-            for info in opened.infolist():
-                if info.flag_bits & 1:
-                    raise UserError(f"{archive} is locked with a password: get the version without one.")
-                if stat.S_ISLNK(info.external_attr >> 16):
-                    raise UserError(f"{archive} holds {info.filename!r}, a link: not unpacked.")
-            opened.extractall(staging)
-    else:
-        raise UserError(
-            f"{archive} is not a whole zip or tar archive: delete it and get it again "
-            "(a download cut short, or a web page saved in its place, looks like this)."
-        )
+        return
+    with zipfile.ZipFile(file) as opened:
+        for info in opened.infolist():
+            if info.flag_bits & 1:
+                raise UserError(f"{archive} is locked with a password: get the version without one.")
+            if stat.S_ISLNK(info.external_attr >> 16):
+                raise UserError(f"{archive} holds {info.filename!r}, a link: not unpacked.")
+        opened.extractall(staging)
 
 
 def _place(staging: Path, folder: Path, archive: Path) -> None:
@@ -195,18 +211,3 @@ def _place(staging: Path, folder: Path, archive: Path) -> None:
             )
     for entry in entries:
         entry.replace(folder / entry.name)
-
-
-@contextmanager
-def only_one_process(root: Path, key: str = "dataset.root") -> Iterator[None]:
-    """Let the processes of one training wait for one another: the first makes, the others find."""
-    if root.is_file():
-        raise UserError(f"{key}={root} is a file: name a folder.")
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        lock = (root / ".preparing").open("w")
-    except OSError as error:
-        raise UserError(f"Cannot write to {key}={root}: {error.strerror}.") from None
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

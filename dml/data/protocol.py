@@ -1,7 +1,8 @@
 """Which images train, validate and test."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -38,34 +39,33 @@ class EvaluationSet:
         """Queries that search a gallery, or one another."""
         if gallery is None:
             return cls(query, np.arange(len(query)))
-        both = np.arange(len(query) + len(gallery))
-        return cls(concatenate(query, gallery), both[: len(query)], both[len(query) :])
+        pair: list[Any] = [query.images, gallery.images]
+        images = np.concatenate(pair) if isinstance(query.images, np.ndarray) else list(chain(*pair))
+        labels = np.concatenate([query.labels, gallery.labels])
+        index = np.arange(len(labels))
+        both = Samples(images, labels, [*query.names, *gallery.names])
+        return cls(both, index[: len(query)], index[len(query) :])
 
 
-def concatenate(first: Samples, second: Samples) -> Samples:
-    """The images of both, in order."""
-    if isinstance(first.images, np.ndarray) and isinstance(second.images, np.ndarray):
-        images: Sequence | np.ndarray = np.concatenate([first.images, second.images])
-    else:
-        images = [*first.images, *second.images]
-    return Samples(images, np.concatenate([first.labels, second.labels]), [*first.names, *second.names])
+def split_by_protocol(split: Split, protocol: str) -> tuple[Samples, dict[str, EvaluationSet]]:
+    """The training images, and the evaluation sets of the stages "val" and "test".
+
+    Args:
+        split: the dataset.
+        protocol: "paper" validates on the test set, as the papers do; "holdout" on training classes that are not
+            trained on, see `hold_out`.
+    """
+    test = EvaluationSet.of(split.query, split.gallery)
+    if protocol == "paper":
+        return split.train, {"val": test, "test": test}
+    train, validation = hold_out(split)
+    return train, {"val": EvaluationSet.of(validation), "test": test}
 
 
-def subset(samples: Samples, chosen: np.ndarray) -> Samples:
-    """The images at the given positions, or where the (N,) mask is true."""
-    index = np.arange(len(samples))[chosen]
-    if isinstance(samples.images, np.ndarray):
-        images: Sequence | np.ndarray = samples.images[index]
-    else:
-        images = [samples.images[i] for i in index]
-    return Samples(images, samples.labels[index], [samples.names[i] for i in index])
+def hold_out(split: Split) -> tuple[Samples, Samples]:
+    """The training images without, and those of, a fifth of the training classes, at least two.
 
-
-def hold_out(split: Split) -> Split:
-    """The training side alone, a part of its classes held out as the queries of a validation.
-
-    A fifth of the training classes, at least two, chosen by one fixed shuffle: the same for every seed, so
-    that runs compare. The queries search one another.
+    One fixed shuffle chooses the classes: the same for every seed, so that runs compare.
 
     Raises:
         UserError: fewer than four training classes; all that are held out have a single image.
@@ -84,25 +84,4 @@ def hold_out(split: Split) -> Split:
             f"protocol=holdout would validate on {names}, classes of one image each, where there is nothing to find: "
             "give them more images, or use protocol=paper."
         )
-    return Split(split.classes, subset(split.train, ~out), subset(split.train, out))
-
-
-def split_by_protocol(split: Split, protocol: str) -> tuple[Samples, dict[str, EvaluationSet]]:
-    """The training images, and the evaluation sets of the stages "val" and "test".
-
-    Args:
-        split: the dataset.
-        protocol: "paper" validates on the test set, as the papers do; "holdout" on a part of the training
-            classes that is not trained on, see `hold_out`.
-    """
-    test = EvaluationSet.of(split.query, split.gallery)
-    if protocol == "paper":
-        return split.train, {"val": test, "test": test}
-    held = hold_out(split)
-    return held.train, {"val": EvaluationSet.of(held.query), "test": test}
-
-
-def relabel(samples: Samples) -> tuple[Samples, np.ndarray]:
-    """The images with labels 0 … C−1 over their own classes, and (C,) the former labels."""
-    kept, labels = np.unique(samples.labels, return_inverse=True)
-    return Samples(samples.images, labels.astype(np.int64), samples.names), kept
+    return split.train.subset(~out), split.train.subset(out)

@@ -1,18 +1,24 @@
 """Image files as 8-bit RGB or grey, whatever they are inside."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dml.errors import UserError
 
 MODES = {1: "L", 3: "RGB"}
 WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
-ORIENTATION = 0x0112
-# Longer side over shorter: a resize of the shorter side would make a monster of anything thinner.
+# Longer side over shorter; a resize of the shorter side would make a thinner image very long.
 THINNEST = 256
 WIDE = 65_535
+PROBLEMS: dict[type[Exception], str] = {
+    FileNotFoundError: "is missing or a broken link",
+    PermissionError: "may not be read (permission denied)",
+    UnidentifiedImageError: "is empty or not an image that can be read",
+}
 
 
 def read_image(file: Path, channels: int) -> Image.Image:
@@ -23,32 +29,31 @@ def read_image(file: Path, channels: int) -> Image.Image:
     of a moving image the first frame. The content decides what kind of file it is, not the extension.
 
     Raises:
-        UserError: the file is missing, cut short, no image, thinner than 1:256, or has values that are no
-            shades of grey; names it.
+        UserError: from `opened`; the file is cut short, or has values that are no shades of grey.
+    """
+    with opened(file) as image:
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return _in_mode(image, MODES[channels])
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Image.Image]:
+    """An image file of which the header has been read.
+
+    Raises:
+        UserError: the file is missing, locked, no image, thinner than 1:256, or what is done inside fails; names it.
     """
     try:
         with Image.open(file) as image:
-            check_shape(*image.size)
-            image.load()
-            return _in_mode(_upright(image), MODES[channels])
-    # Decoders raise whatever they please: OSError, SyntaxError, ValueError, struct.error …
+            width, height = image.size
+            if max(width, height) > THINNEST * min(width, height):
+                raise ValueError(f"{width}×{height} pixels, thinner than 1:{THINNEST}")
+            yield image
+    # Decoders raise many kinds of errors: OSError, SyntaxError, ValueError, struct.error …
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{file} cannot be read as an image ({reason}): unpack or download it again, or leave it out."
-        ) from error
-
-
-def check_shape(width: int, height: int) -> None:
-    """Raise ValueError if an image is too thin to be resized by its shorter side."""
-    if max(width, height) > THINNEST * min(width, height):
-        raise ValueError(f"{width}×{height} pixels, thinner than 1:{THINNEST}")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    if image.getexif().get(ORIENTATION, 1) == 1:
-        return image
-    return ImageOps.exif_transpose(image)
+        problem = PROBLEMS.get(type(error), f"cannot be read as an image ({' '.join(str(error).split())})")
+        raise UserError(f"{file} {problem}: unpack or download it again, or leave it out.") from error
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:

@@ -1,6 +1,8 @@
-"""Batches of P classes with K images each."""
+"""Batches of P classes with K images each, and a seed to augment each image."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, count, islice
+from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -8,15 +10,22 @@ from torch.utils.data import Sampler
 from dml.errors import UserError
 
 
-class Deck:
-    """Deals items in shuffled order: every item once before any a second time, as cards from a deck.
+class SampleKey(NamedTuple):
+    """One image of a training batch: its position in the dataset, and the seed of its augmentation."""
 
-    Where a hand straddles two shuffles, an item already in the hand waits for the next one: no item is twice
-    in a hand unless the hand is larger than the deck, and then each is there equally often, give or take one.
-    So are the items over all hands.
+    image: int
+    seed: int
+
+
+class ShuffledPasses:
+    """Draws items in shuffled passes: each item once before any a second time.
+
+    A draw that straddles two passes takes those items first that it does not have yet: no item is twice in a draw
+    unless the draw is larger than the pass, and then each is in it equally often, give or take one. So are the items
+    over all draws.
 
     Args:
-        items: (n,) what is dealt, n ≥ 1.
+        items: (n,) what to draw from, n ≥ 1.
         rng: source of the shuffles.
     """
 
@@ -24,30 +33,29 @@ class Deck:
         self.items, self.rng = items, rng
         self.left = items[:0]
 
-    def deal(self, count: int) -> np.ndarray:
-        """The next `count` items."""
-        hand, self.left = self.left[:count], self.left[count:]
-        while len(hand) < count:
+    def draw(self, size: int) -> np.ndarray:
+        """The next `size` items."""
+        drawn, self.left = self.left[:size], self.left[size:]
+        while len(drawn) < size:
             fresh = self.rng.permutation(self.items)
-            # Those least often in the hand first; a stable sort keeps the shuffled order among equals.
-            times = (fresh[:, None] == hand).sum(axis=1)
-            taken = np.argsort(times, kind="stable")[: count - len(hand)]
-            hand, self.left = np.concatenate([hand, fresh[taken]]), np.delete(fresh, taken)
-        return hand
+            # Those least often in the draw first; a stable sort keeps the shuffled order among equals.
+            times = (fresh[:, None] == drawn).sum(axis=1)
+            taken = np.argsort(times, kind="stable")[: size - len(drawn)]
+            drawn, self.left = np.concatenate([drawn, fresh[taken]]), np.delete(fresh, taken)
+        return drawn
 
 
-class PKBatchSampler(Sampler[list[int]]):
-    """Batches of P classes × K images, drawn from (seed, epoch) and from nothing else.
+class PKBatchSampler(Sampler[list[SampleKey]]):
+    """An infinite stream of P×K batches; each `iter()` yields one epoch.
 
     - A batch holds P different classes. Over an epoch classes appear equally often, give or take one.
     - It holds K different images of each; a class with fewer than K images repeats its own, evenly. Within an
       epoch a class shows all its images before any of them again.
     - Images of a class lie side by side.
+    - Each image has a seed for its augmentation: one that is drawn twice looks different each time.
+    - Batches and seeds follow from (seed, epoch, step) alone.
     - Every process draws the same global batch and yields its own contiguous share of it; shares differ in
       size by at most one image. Together they are exactly the batch that a single process would see.
-
-    Works as the `batch_sampler` of any DataLoader; call `set_epoch` before each epoch. Lightning, which calls
-    it only on a `.sampler`, finds this object there.
 
     Args:
         labels: (N,) class of each image, any integers.
@@ -63,6 +71,9 @@ class PKBatchSampler(Sampler[list[int]]):
         scope: "global" shares one batch to all processes. "local" gives each process a batch of P×K of its own,
             drawn from (seed, epoch, rank): W times the images a step, the field's usual, for comparison. With
             one process both are the same.
+
+    Attributes:
+        start: batches, counted from the first epoch, that the next iteration skips.
 
     Raises:
         UserError: a value outside its range.
@@ -93,40 +104,34 @@ class PKBatchSampler(Sampler[list[int]]):
                 f"A batch of {self.batch_size} images cannot be shared to process {rank} of {world_size}: "
                 "raise sampler.classes_per_batch or use fewer devices."
             )
-        shares = np.array_split(np.arange(self.batch_size), world_size)
-        share = shares[rank] if scope == "global" else np.arange(self.batch_size)
-        self.share = slice(int(share[0]), int(share[-1]) + 1)
+        whole = np.arange(self.batch_size)
+        self.share = np.array_split(whole, world_size)[rank] if scope == "global" else whole
         images_a_step = self.batch_size * (world_size if scope == "local" else 1)
         self.steps_per_epoch = steps_per_epoch or max(1, len(labels) // images_a_step)
         self.stream = [rank] if scope == "local" else []
-        self.seed, self.epoch, self.first_step = seed, 0, 0
-        self.sampler = self
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws; a change of epoch undoes `skip`."""
-        if epoch != self.epoch:
-            self.epoch, self.first_step = epoch, 0
-
-    def skip(self, steps: int) -> None:
-        """Let the next iteration, and only that, begin after the epoch's first `steps` batches."""
-        self.first_step = steps
+        self.seed, self.start = seed, 0
 
     def __len__(self) -> int:
-        """Batches in a whole epoch."""
+        """Batches of an epoch."""
         return self.steps_per_epoch
 
-    def __iter__(self) -> Iterator[list[int]]:
-        first, self.first_step = self.first_step, 0
-        return self._batches(np.random.default_rng([self.seed, self.epoch, *self.stream]), first)
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        epoch, step = divmod(self.start, len(self))
+        stream = chain.from_iterable(map(self._epoch, count(epoch)))
+        return islice(stream, step, step + len(self))
 
-    def _batches(self, rng: np.random.Generator, first_step: int) -> Iterator[list[int]]:
-        classes = Deck(np.arange(len(self.members)), rng)
-        images = [Deck(members, rng) for members in self.members]
-        for step in range(self.steps_per_epoch):
-            chosen = classes.deal(self.classes_per_batch)
-            batch = np.concatenate([images[c].deal(self.images_per_class) for c in chosen])
-            if step >= first_step:
-                yield batch[self.share].tolist()
+    def _epoch(self, epoch: int) -> Iterator[list[SampleKey]]:
+        rng = np.random.default_rng([self.seed, epoch, *self.stream])
+        classes = ShuffledPasses(np.arange(len(self.members)), rng)
+        images = [ShuffledPasses(members, rng) for members in self.members]
+        for step in range(len(self)):
+            chosen = classes.draw(self.classes_per_batch)
+            batch = np.concatenate([images[c].draw(self.images_per_class) for c in chosen])
+            seeds = np.random.SeedSequence([self.seed, epoch, step, *self.stream]).generate_state(
+                self.batch_size
+            )
+            share = batch[self.share].tolist(), seeds[self.share].tolist()
+            yield [SampleKey(*key) for key in zip(*share, strict=True)]
 
 
 def _check(counts: np.ndarray, P: int, K: int, steps: int | None) -> None:

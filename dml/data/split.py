@@ -1,7 +1,7 @@
 """A dataset: labelled images in a class-disjoint split, its counts and its fingerprint."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,13 +34,27 @@ class Samples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def subset(self, chosen: np.ndarray) -> "Samples":
+        """The images at the given positions, or where the (N,) mask is true."""
+        index = np.arange(len(self))[chosen]
+        in_memory = isinstance(self.images, np.ndarray)
+        images = self.images[index] if in_memory else [self.images[i] for i in index]
+        return Samples(images, self.labels[index], [self.names[i] for i in index])
+
 
 class Entry(NamedTuple):
-    """One image of a split: its role, name and class, and its file, or its pixels if it is in memory."""
+    """One image of a dataset.
+
+    Attributes:
+        role: "train", "query" or "gallery"; "query" is the whole test set where there is no gallery.
+        label: name of its class.
+        name: identifies the image wherever the data lie.
+        image: its file, or its pixels if it is in memory.
+    """
 
     role: str
-    name: str
     label: str
+    name: str
     image: Any
 
 
@@ -53,14 +67,28 @@ class Split:
         train: training images.
         query: test images that search.
         gallery: test images that are searched; None where the queries search one another.
-        official: fingerprints of the published list of images, one a layout; none where it is not known here.
+        official: fingerprint of the published list of images; None where it is not known here.
     """
 
     classes: Sequence[str]
     train: Samples
     query: Samples
     gallery: Samples | None = None
-    official: Sequence[str] = ()
+    official: str | None = None
+
+    @classmethod
+    def of_files(cls, entries: Iterable[Entry]) -> "Split":
+        """The split of image files, in their order; classes are numbered as they first appear."""
+        entries = list(entries)
+        position = {name: n for n, name in enumerate(dict.fromkeys(entry.label for entry in entries))}
+
+        def samples(role: str) -> Samples:
+            chosen = [entry for entry in entries if entry.role == role]
+            labels = np.array([position[entry.label] for entry in chosen], dtype=np.int64)
+            return Samples([entry.image for entry in chosen], labels, [entry.name for entry in chosen])
+
+        gallery = samples("gallery")
+        return cls(list(position), samples("train"), samples("query"), gallery if len(gallery) else None)
 
     def roles(self) -> dict[str, Samples]:
         """The sets of images under "train", "query" and, where there is one, "gallery"."""
@@ -71,11 +99,8 @@ class Split:
         """All images."""
         for role, samples in self.roles().items():
             labels = samples.labels.tolist()
-            for name, label, image in zip(samples.names, labels, samples.images, strict=True):
-                yield Entry(role, name, str(self.classes[label]), image)
-
-
-LENGTH = 12
+            for label, name, image in zip(labels, samples.names, samples.images, strict=True):
+                yield Entry(role, str(self.classes[label]), name, image)
 
 
 def fingerprint(split: Split) -> str:
@@ -84,20 +109,19 @@ def fingerprint(split: Split) -> str:
     The SHA-256 of the sorted lines (role, name of the image, name of its class). Where the data lie, the
     order in which the file system lists them, how classes are numbered, and pixels make no difference.
     """
-    lines = sorted(f"{image.role}\0{image.name}\0{image.label}" for image in split.entries())
-    text = "".join(f"{line}\n" for line in lines)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:LENGTH]
+    lines = sorted(f"{image.role}\0{image.name}\0{image.label}\n" for image in split.entries())
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def describe(name: str, split: Split) -> str:
-    """Images and classes of either side and, on a second line, the split's fingerprint and what it says."""
+    """Number of images and classes of each side; on a second line, the fingerprint and whether it is official."""
     size, found = count(split), fingerprint(split)
-    if not split.official:
+    if split.official is None:
         verdict = "no official fingerprint is known here"
-    elif found in split.official:
-        verdict = "the official list"
     else:
-        verdict = f"NOT the official list, {' or '.join(split.official)}"
+        verdict = (
+            "the official list" if found == split.official else f"NOT the official list, {split.official}"
+        )
     gallery = f" that search a gallery of {size.gallery_images:,}" if split.gallery else ""
     return (
         f"{name}: {size.train_images:,} training images of {size.train_classes:,} classes, "
@@ -117,7 +141,7 @@ class Counts(NamedTuple):
 
 
 def count(split: Split) -> Counts:
-    """How many classes and images a split has."""
+    """Number of classes and images of a split."""
     gallery = split.gallery.labels if split.gallery else split.query.labels[:0]
     return Counts(
         len(np.unique(split.train.labels)),
@@ -129,15 +153,14 @@ def count(split: Split) -> Counts:
 
 
 def check_counts(split: Split, counts: Counts, dataset: str, root: Path) -> Split:
-    """The split, if it is the published one.
+    """The split, if it has the published number of classes and images.
 
     Raises:
-        UserError: a number of classes or images differs.
+        UserError: a number differs.
     """
-    found = count(split)
     wrong = [
         f"{have:,} {name.replace('_', ' ')} instead of {want:,}"
-        for name, have, want in zip(Counts._fields, found, counts, strict=True)
+        for name, have, want in zip(Counts._fields, count(split), counts, strict=True)
         if have != want
     ]
     if wrong:

@@ -11,12 +11,12 @@ from dml.losses.margin import MarginLoss
 from dml.losses.multi_similarity import MultiSimilarityLoss
 from dml.losses.n_pair import NPairLoss
 from dml.losses.pair_loss import PairLoss, Pairs, label_pairs
-from dml.losses.pair_weights import pair_weights
 from dml.losses.proxy_anchor import ProxyAnchorLoss
 from dml.losses.proxy_nca import ProxyNCALoss
 from dml.losses.ranked_list import RankedListLoss
 from dml.losses.supervised_contrastive import SupervisedContrastiveLoss
 from dml.losses.triplet import BatchHardTripletLoss, SemiHardTripletLoss, TripletLoss
+from dml.losses.weighting import pair_weights
 
 __all__ = [
     "BatchHardTripletLoss",

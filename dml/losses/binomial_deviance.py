@@ -1,5 +1,3 @@
-"""The binomial deviance loss."""
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

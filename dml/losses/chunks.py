@@ -80,23 +80,6 @@ class _Scaled(torch.autograd.Function):
         return None, None, *(None if gradient is None else grad * gradient for gradient in saved)
 
 
-def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    """Sum of two gradients; None is the gradient of an unused parameter."""
-    if one is None or other is None:
-        return other if one is None else one
-    return one + other
-
-
-@torch.enable_grad()
-def _with_gradients(
-    rows: Rows, S_cR: Tensor, part: slice, count: int, parameters: Sequence[Tensor]
-) -> tuple[Tensor, Tensor, list[Tensor | None]]:
-    """A chunk's losses; the gradients of (sum of losses) / `count` for the similarities and for the parameters."""
-    loss_c = rows(S_cR.requires_grad_(), part)
-    grad_cR, *grads = torch.autograd.grad(loss_c.sum() / count, [S_cR, *parameters], allow_unused=True)
-    return loss_c.detach(), grad_cR, list(grads)
-
-
 def mean_in_chunks(
     rows: Rows,
     chunk: int,
@@ -124,16 +107,21 @@ def mean_in_chunks(
         own = _Side(anchors)
         others = own if references is None else _Side(references)
         loss_Q = anchors.new_empty(len(anchors))
-        learnt: list[Tensor | None] = [None] * len(parameters)
+        learnt = [torch.zeros_like(parameter) for parameter in parameters]
         for part in (slice(start, start + chunk) for start in range(0, len(anchors), chunk)):
             S_cR = own.unit_ND[part] @ others.unit_ND.T
             if not wanted:
                 loss_Q[part] = rows(S_cR, part)
                 continue
-            loss_Q[part], grad_cR, grads = _with_gradients(rows, S_cR, part, len(anchors), parameters)
+            with torch.enable_grad():
+                loss_c = rows(S_cR.requires_grad_(), part)
+                share = loss_c.sum() / len(anchors)
+            grad_cR, *grads = torch.autograd.grad(share, [S_cR, *parameters], materialize_grads=True)
+            loss_Q[part] = loss_c
             own.add(part, grad_cR, others.unit_ND)
             others.add(slice(None), grad_cR.T, own.unit_ND[part])
-            learnt = [_sum(*pair) for pair in zip(learnt, grads, strict=True)]
+            for total, grad in zip(learnt, grads, strict=True):
+                total += grad
         if not wanted:
             return loss_Q.mean()
         sides = [own] if references is None else [own, others]

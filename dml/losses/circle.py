@@ -1,5 +1,3 @@
-"""The circle loss."""
-
 from jaxtyping import Float
 from torch import Tensor
 

@@ -1,5 +1,3 @@
-"""The contrastive loss."""
-
 from jaxtyping import Float
 from torch import Tensor
 

@@ -1,5 +1,3 @@
-"""A loss defined by its two weight functions."""
-
 from collections.abc import Callable
 
 import torch
@@ -19,19 +17,7 @@ class WeightedPairLoss(PairLoss):
         ℓ_i = Σ_N w⁻(S_ij) S_ij − Σ_P w⁺(S_ij) S_ij,    w held constant in backward
 
     Source: Wang et al., CVPR 2019, section 3: every pair-based loss has this gradient for some weights, so the
-    weights define the loss. Write the functions in a module of your own, say `mine.py`:
-
-        def easy_positives(S):
-            return torch.sigmoid(10 * S)
-
-        def hard_negatives(S):
-            return S.relu() ** 2
-
-    and name them in `conf/loss/mine.yaml`:
-
-        _target_: dml.losses.WeightedPairLoss
-        positive_weight: {_target_: mine.easy_positives, _partial_: true}
-        negative_weight: {_target_: mine.hard_negatives, _partial_: true}
+    weights define the loss. docs/pair_weighting.md shows how a yaml names functions of a module of your own.
 
     Args:
         positive_weight: w⁺ ≥ 0, a function of similarities, (Q, R) → (Q, R).

@@ -1,13 +1,11 @@
-"""The general pair-based weighting loss: any mining with any weighting."""
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from dml.errors import UserError
-from dml.losses.distance import euclidean_distance
 from dml.losses.mining import Mining
 from dml.losses.pair_loss import PairLoss, Pairs
+from dml.losses.similarity import euclidean_distance
 from dml.losses.weighting import Weighting
 
 

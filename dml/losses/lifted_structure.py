@@ -1,5 +1,3 @@
-"""The lifted structure loss."""
-
 from jaxtyping import Float
 from torch import Tensor
 

@@ -1,14 +1,12 @@
-"""The margin loss."""
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from dml.losses.distance import euclidean_distance
 from dml.losses.labels import check_classes, check_num_classes
 from dml.losses.mining import Mining
 from dml.losses.pair_loss import PairLoss, Pairs
 from dml.losses.reductions import masked_sum
+from dml.losses.similarity import euclidean_distance
 
 
 class MarginLoss(PairLoss):
@@ -50,24 +48,22 @@ class MarginLoss(PairLoss):
         self.alpha, self.nu, self.mining = alpha, nu, mining
         self.beta = nn.Parameter(torch.full((num_classes or 1,), float(beta)))
 
-    def boundary(self, pairs: Pairs) -> Float[Tensor, "Q 1"]:
-        """β of each anchor's class.
+    def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
+        """As in `PairLoss`.
 
         Raises:
             UserError: a label is not among 0 … C − 1.
             ValueError: there is one β per class, and `pairs` has no labels.
         """
-        if len(self.beta) == 1:
-            return self.beta.expand(len(pairs.positive), 1)
-        if pairs.label is None:
-            raise ValueError("One β per class needs the anchors' labels, but pairs.label is None.")
-        check_classes(pairs.label, len(self.beta))
-        return self.beta[pairs.label, None]
-
-    def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
         if self.mining is not None:
             pairs = self.mining(similarity, pairs)
-        beta_Q1 = self.boundary(pairs)
+        if len(self.beta) == 1:
+            beta_Q1 = self.beta.expand(len(similarity), 1)
+        elif pairs.label is None:
+            raise ValueError("One β per class needs the anchors' labels, but pairs.label is None.")
+        else:
+            check_classes(pairs.label, len(self.beta))
+            beta_Q1 = self.beta[pairs.label, None]
         beyond_QR = euclidean_distance(similarity) - beta_Q1
         cost_QR = (self.alpha + torch.where(pairs.positive, beyond_QR, -beyond_QR)).relu()
         pair_QR = pairs.positive | pairs.negative

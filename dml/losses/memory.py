@@ -1,5 +1,3 @@
-"""Cross-batch memory: embeddings of past batches as additional references."""
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -32,11 +30,6 @@ class CrossBatchMemory(nn.Module):
         UserError: `size` or `start` is out of range, or the run ends before the memory is used.
     """
 
-    embeddings: Tensor
-    labels: Tensor
-    seen: Tensor
-    stored: Tensor
-
     def __init__(self, size: int, start: float, embedding_dim: int, max_steps: int) -> None:
         super().__init__()
         if size < 1 or start < 0 or (start >= 1 and start != int(start)):
@@ -52,11 +45,12 @@ class CrossBatchMemory(nn.Module):
                 f"memory.start={start} is step {self.start} of {max_steps}, so the memory would never be "
                 "used: lower memory.start or raise trainer.max_steps."
             )
-        self.register_buffer("embeddings", torch.zeros(size, embedding_dim))
-        self.register_buffer("labels", torch.zeros(size, dtype=torch.int64))
-        self.register_buffer("seen", torch.tensor(0))  # batches so far
-        # Embeddings stored since `start`, including those overwritten.
-        self.register_buffer("stored", torch.tensor(0))
+        self.embeddings = nn.Buffer(torch.zeros(size, embedding_dim))
+        self.labels = nn.Buffer(torch.zeros(size, dtype=torch.int64))
+        self.seen = nn.Buffer(torch.tensor(0))  # batches so far
+        self.stored = nn.Buffer(
+            torch.tensor(0)
+        )  # embeddings stored since `start`, including those overwritten
 
     def references(
         self, embeddings: Float[Tensor, "B D"], labels: Int[Tensor, "B"]
@@ -71,11 +65,11 @@ class CrossBatchMemory(nn.Module):
     @torch.no_grad()
     def add(self, embeddings: Float[Tensor, "B D"], labels: Int[Tensor, "B"]) -> None:
         """Store a batch in place of the oldest embeddings; of a batch larger than M, its last M embeddings."""
-        self.seen += 1
+        self.seen.add_(1)
         if self.seen <= self.start:
             return
         kept_BD = F.normalize(embeddings.detach().to(self.embeddings.dtype))
         z_BD, label_B = kept_BD[-self.size :], labels[-self.size :]
         slot_B = (self.stored + torch.arange(len(label_B), device=label_B.device)) % self.size
         self.embeddings[slot_B], self.labels[slot_B] = z_BD, label_B
-        self.stored += len(label_B)
+        self.stored.add_(len(label_B))

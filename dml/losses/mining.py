@@ -6,6 +6,7 @@ similarities (see `dml.losses.similarity.cosine_similarity`); then one may be ke
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,12 +14,13 @@ from torch import Tensor
 
 from dml.losses.pair_loss import Pairs
 from dml.losses.reductions import masked_max, masked_min
-from dml.losses.triplet_counts import triplet_counts
+from dml.losses.triplet import triplet_counts
 
 Mining = Callable[[Tensor, Pairs], Pairs]
 
 
-def relative_mining(similarity: Float[Tensor, "Q R"], pairs: Pairs, epsilon: float) -> Pairs:
+@dataclass
+class RelativeMining:
     """Pairs that are hard relative to the anchor's own pairs of the other kind.
 
         negative kept:  S_ij > min over positives k of S_ik − ε
@@ -28,33 +30,21 @@ def relative_mining(similarity: Float[Tensor, "Q R"], pairs: Pairs, epsilon: flo
     Source: Wang et al., CVPR 2019, section 4.1, equations 11 and 12.
 
     Args:
-        similarity: (Q, R) cosine similarities.
-        pairs: the candidates.
-        epsilon: margin ε in similarity, usually 0.1; larger keeps more pairs.
-    """
-    S_QR = similarity.detach()
-    # Both comparisons use the same rounded S + ε, so an anchor keeps positives exactly when it keeps negatives.
-    raised_QR = S_QR + epsilon
-    hardest_positive_Q1 = masked_min(S_QR, pairs.positive)
-    hardest_negative_Q1 = masked_max(raised_QR, pairs.negative)
-    return pairs._replace(
-        positive=pairs.positive & (hardest_negative_Q1 > S_QR),
-        negative=pairs.negative & (raised_QR > hardest_positive_Q1),
-    )
-
-
-class RelativeMining:
-    """Pairs that are hard relative to the anchor's own pairs of the other kind; see `relative_mining`.
-
-    Args:
         epsilon: margin ε in similarity; larger keeps more pairs.
     """
 
-    def __init__(self, epsilon: float = 0.1) -> None:
-        self.epsilon = epsilon
+    epsilon: float = 0.1
 
     def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Pairs:
-        return relative_mining(similarity, pairs, self.epsilon)
+        S_QR = similarity.detach()
+        # Both comparisons use the same rounded S + ε, so an anchor keeps positives exactly when it keeps negatives.
+        raised_QR = S_QR + self.epsilon
+        hardest_positive_Q1 = masked_min(S_QR, pairs.positive)
+        hardest_negative_Q1 = masked_max(raised_QR, pairs.negative)
+        return pairs._replace(
+            positive=pairs.positive & (hardest_negative_Q1 > S_QR),
+            negative=pairs.negative & (raised_QR > hardest_positive_Q1),
+        )
 
 
 class AllMining:
@@ -78,6 +68,7 @@ class HardestMining:
         )
 
 
+@dataclass
 class SemiHardMining:
     """Pairs in at least one semi-hard triplet: S_ip − λ < S_in < S_ip.
 
@@ -87,8 +78,7 @@ class SemiHardMining:
         lam: λ > 0, margin in similarity.
     """
 
-    def __init__(self, lam: float = 0.1) -> None:
-        self.lam = lam
+    lam: float = 0.1
 
     def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Pairs:
         mined_QR = triplet_counts(similarity.detach(), pairs, self.lam, semi_hard=True) > 0
@@ -111,6 +101,7 @@ class EasyPositiveMining:
         )
 
 
+@dataclass
 class TopKMining:
     """Each anchor's k least similar positives and k most similar negatives.
 
@@ -121,10 +112,11 @@ class TopKMining:
         ValueError: k is below 1.
     """
 
-    def __init__(self, k: int = 5) -> None:
-        if k < 1:
-            raise ValueError(f"mining.k must be at least 1, not {k}.")
-        self.k = k
+    k: int = 5
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"mining.k must be at least 1, not {self.k}.")
 
     def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Pairs:
         S_QR = similarity.detach()

@@ -1,9 +1,7 @@
-"""The multi-similarity loss."""
-
 from jaxtyping import Float
 from torch import Tensor
 
-from dml.losses.mining import relative_mining
+from dml.losses.mining import RelativeMining
 from dml.losses.pair_loss import PairLoss, Pairs
 from dml.losses.reductions import log_one_plus_sum_exp
 
@@ -13,7 +11,7 @@ class MultiSimilarityLoss(PairLoss):
 
         ℓ_i = 1/α · log(1 + Σ_P exp(−α (S_ij − λ))) + 1/β · log(1 + Σ_N exp(β (S_ij − λ)))
 
-    over the pairs kept by mining with margin ε (`relative_mining`).
+    over the pairs kept by mining with margin ε (`RelativeMining`).
 
     Source: Wang et al., CVPR 2019, equation 15; mining equations 11 and 12.
 
@@ -41,6 +39,6 @@ class MultiSimilarityLoss(PairLoss):
 
     def per_anchor(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q"]:
         if self.epsilon is not None:
-            pairs = relative_mining(similarity, pairs, self.epsilon)
+            pairs = RelativeMining(self.epsilon)(similarity, pairs)
         positive_Q = log_one_plus_sum_exp(self.lam - similarity, pairs.positive, self.alpha)
         return positive_Q + log_one_plus_sum_exp(similarity - self.lam, pairs.negative, self.beta)

@@ -1,5 +1,3 @@
-"""The N-pair loss."""
-
 from jaxtyping import Float
 from torch import Tensor
 

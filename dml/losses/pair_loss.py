@@ -98,19 +98,6 @@ class PairLoss(nn.Module):
         """
         raise NotImplementedError
 
-    def rows(
-        self,
-        similarity: Float[Tensor, "Q R"],
-        labels: Int[Tensor, "Q"],
-        ref_labels: Int[Tensor, "R"],
-        self_index: Int[Tensor, "Q"] | None,
-    ) -> Float[Tensor, "Q"]:
-        """Loss of each anchor from its similarities with the references; arguments as in `forward`."""
-        pairs = label_pairs(labels, ref_labels, self_index)._replace(seed=self.seed)
-        loss_Q = self.per_anchor(similarity, pairs)
-        # Comparisons with NaN are false, so mining drops NaN pairs. This term keeps the loss NaN instead of 0.
-        return loss_Q + 0 * similarity.detach().sum(dim=1)
-
     def forward(
         self,
         embeddings: Float[Tensor, "B D"],
@@ -137,15 +124,17 @@ class PairLoss(nn.Module):
         references, label_R = check_references(embeddings, labels, ref_embeddings, ref_labels)
         if ref_embeddings is None:
             self_index = torch.arange(len(labels), device=labels.device)
+
+        def rows(similarity: Tensor, part: slice) -> Tensor:
+            own = None if self_index is None else self_index[part]
+            pairs = label_pairs(labels[part], label_R, own)._replace(seed=self.seed)
+            # Comparisons with NaN are false, so mining drops NaN pairs. The sum keeps the loss NaN instead of 0.
+            return self.per_anchor(similarity, pairs) + 0 * similarity.detach().sum(dim=1)
+
         with torch.autocast(embeddings.device.type, enabled=False):
             z_QD, z_RD = widened(embeddings, None if references is embeddings else references)
             count = anchors_at_a_time(self.chunk, len(z_QD), len(label_R), z_QD.itemsize)
             if count == len(z_QD):
-                return self.rows(cosine_similarity(z_QD, z_RD), labels, label_R, self_index).mean()
-
-            def rows(similarity: Tensor, part: slice) -> Tensor:
-                own = None if self_index is None else self_index[part]
-                return self.rows(similarity, labels[part], label_R, own)
-
+                return rows(cosine_similarity(z_QD, z_RD), slice(None)).mean()
             parameters = [p for p in self.parameters() if p.requires_grad]
             return mean_in_chunks(rows, count, z_QD, z_RD, parameters)

@@ -1,11 +1,9 @@
-"""The Proxy-Anchor loss."""
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from dml.losses.labels import check_classes, check_num_classes
 from dml.losses.pair_loss import PairLoss, Pairs, check_references
-from dml.losses.proxies import ProxyLoss
 from dml.losses.reductions import log_one_plus_sum_exp
 
 
@@ -22,7 +20,7 @@ class ProxyRows(PairLoss):
         return self.positive_weight * pull_Q + push_Q
 
 
-class ProxyAnchorLoss(ProxyLoss):
+class ProxyAnchorLoss(PairLoss):
     """Proxy-Anchor: the proxies are the anchors, and the batch's embeddings are the references.
 
         L = mean over proxies with positives of log(1 + Σ_P exp(−α (S_pj − δ)))
@@ -39,16 +37,21 @@ class ProxyAnchorLoss(ProxyLoss):
         alpha: α > 0, sharpness.
         delta: δ, margin in similarity.
 
+    Attributes:
+        proxies: (C, D), a parameter.
+
     Raises:
         UserError: C is not positive.
         ValueError: α is not positive.
     """
 
     def __init__(self, num_classes: int, embedding_dim: int, alpha: float = 32.0, delta: float = 0.1) -> None:
-        super().__init__(num_classes, embedding_dim)
+        super().__init__()
+        check_num_classes(num_classes)
         if alpha <= 0:
             raise ValueError(f"loss.alpha must be positive, not {alpha}.")
         self.alpha, self.delta = alpha, delta
+        self.proxies = nn.Parameter(torch.empty(num_classes, embedding_dim))
         nn.init.kaiming_normal_(self.proxies, mode="fan_out")
 
     def per_anchor(self, similarity: Float[Tensor, "C R"], pairs: Pairs) -> Float[Tensor, "C"]:
@@ -70,8 +73,9 @@ class ProxyAnchorLoss(ProxyLoss):
             UserError: a label is not among 0 … C − 1, or `chunk` is out of range.
         """
         references, ref_labels = check_references(embeddings, labels, ref_embeddings, ref_labels)
-        classes_C, present = self.proxy_labels(ref_labels), torch.unique(ref_labels)
+        check_classes(ref_labels, len(self.proxies))
+        class_C = torch.arange(len(self.proxies), device=ref_labels.device)
         # `rows` averages over all C proxies; the factor makes it the mean over present proxies for the positives.
-        rows = ProxyRows(self.alpha, self.delta, positive_weight=len(classes_C) / len(present))
+        rows = ProxyRows(self.alpha, self.delta, len(class_C) / len(ref_labels.unique()))
         rows.chunk = self.chunk
-        return rows(self.proxies, classes_C, references, ref_labels)
+        return rows(self.proxies, class_C, references, ref_labels)

@@ -1,14 +1,13 @@
-"""The Proxy-NCA loss."""
-
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from dml.losses.pair_loss import Pairs, check_references
-from dml.losses.proxies import ProxyLoss
+from dml.losses.labels import check_classes, check_num_classes
+from dml.losses.pair_loss import PairLoss, Pairs, check_references
 from dml.losses.reductions import log_sum_exp, masked_min, softplus
 
 
-class ProxyNCALoss(ProxyLoss):
+class ProxyNCALoss(PairLoss):
     """Proxy-NCA: separates the proxy of the anchor's class from the proxies of all other classes.
 
         ℓ_i = −log(exp(−s d²(i, p_y)) / Σ_c exp(−s d²(i, p_c)))
@@ -25,17 +24,21 @@ class ProxyNCALoss(ProxyLoss):
         embedding_dim: D, dimension of the embeddings.
         scale: s > 0.
 
+    Attributes:
+        proxies: (C, D), a parameter.
+
     Raises:
         UserError: C is not positive.
         ValueError: s is not positive.
     """
 
     def __init__(self, num_classes: int, embedding_dim: int, scale: float = 1.0) -> None:
-        super().__init__(num_classes, embedding_dim)
+        super().__init__()
+        check_num_classes(num_classes)
         if scale <= 0:
             raise ValueError(f"loss.scale must be positive, not {scale}.")
         self.scale = scale
-        nn.init.normal_(self.proxies)
+        self.proxies = nn.Parameter(torch.randn(num_classes, embedding_dim))
 
     def per_anchor(self, similarity: Float[Tensor, "Q C"], pairs: Pairs) -> Float[Tensor, "Q"]:
         logits_QC = 2 * self.scale * similarity
@@ -58,4 +61,6 @@ class ProxyNCALoss(ProxyLoss):
             UserError: a label is not among 0 … C − 1, or `chunk` is out of range.
         """
         check_references(embeddings, labels, ref_embeddings, ref_labels)
-        return super().forward(embeddings, labels, self.proxies, self.proxy_labels(labels))
+        check_classes(labels, len(self.proxies))
+        class_C = torch.arange(len(self.proxies), device=labels.device)
+        return super().forward(embeddings, labels, self.proxies, class_C)

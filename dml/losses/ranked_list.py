@@ -1,11 +1,9 @@
-"""The ranked list loss."""
-
 from jaxtyping import Float
 from torch import Tensor
 
-from dml.losses.distance import euclidean_distance
 from dml.losses.pair_loss import PairLoss, Pairs
 from dml.losses.reductions import masked_mean, masked_softmax
+from dml.losses.similarity import euclidean_distance
 
 
 class RankedListLoss(PairLoss):

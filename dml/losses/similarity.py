@@ -1,4 +1,4 @@
-"""Cosine similarities, with a backward pass that makes few passes over memory."""
+"""Cosine similarities, with a backward pass that makes few passes over memory, and distances from them."""
 
 import torch
 from jaxtyping import Float
@@ -48,6 +48,15 @@ class _CosineSimilarity(torch.autograd.Function):
         return grad_x, grad_r
 
 
+def euclidean_distance(similarity: Float[Tensor, "Q R"]) -> Float[Tensor, "Q R"]:
+    """Euclidean distance of unit vectors, d = √(2 − 2S), in [0.001, 2].
+
+    Below 0.001 float32 similarities cannot distinguish distances. There d is constant, and its gradient is
+    zero instead of infinite.
+    """
+    return (2 - 2 * similarity).clamp_min(1e-6).sqrt()
+
+
 def widened(
     x: Float[Tensor, "Q D"], references: Float[Tensor, "R D"] | None
 ) -> tuple[Float[Tensor, "Q D"], Float[Tensor, "R D"] | None]:
@@ -65,8 +74,6 @@ def cosine_similarity(
     The result is float64 if either input is float64, else float32. A zero vector has similarity 0 with all.
 
     Equal references may get similarities that differ in the last bits, because BLAS sums in an order that depends on
-    shape and column (in 141 of 1,980 small float32 matrices). Retrieval makes them equal, because it counts ties. A
-    loss would have to look for copies at every step. On a CPU that is 15% of the multi-similarity loss's time in a
-    batch of 80 and 9% in one of 2,048; on a GPU it is a synchronisation.
+    shape and column; docs/decisions.md says why they are not made equal, as retrieval makes them.
     """
     return _CosineSimilarity.apply(*widened(x, references))

@@ -6,17 +6,35 @@ and Liu et al., arXiv 1905.12837, who separate mining from weighting.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dml.losses.pair_loss import Pairs
+from dml.losses.pair_loss import PairLoss, Pairs
 from dml.losses.reductions import log_one_plus_sum_exp, masked_softmax, masked_sum
-from dml.losses.triplet_counts import triplet_counts
+from dml.losses.triplet import triplet_counts
 
 Weighting = Callable[[Tensor, Pairs], Tensor]
 Weights = Float[Tensor, "Q R"]
+
+
+@torch.enable_grad()
+def pair_weights(loss: PairLoss, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Float[Tensor, "Q R"]:
+    """Weight of each pair in its anchor's loss, w_ij = |∂ℓ_i/∂S_ij|, by autograd; zero off the pairs.
+
+    Source: Wang et al., CVPR 2019, section 3. In the mean over Q anchors the weights are 1/Q of these.
+
+    Args:
+        loss: any pair loss.
+        similarity: (Q, R) cosine similarities.
+        pairs: which entries are positive and which negative.
+    """
+    S_QR = similarity.detach().requires_grad_()
+    # A row depends on no other, so the gradient of the sum holds the gradient of each.
+    (gradient_QR,) = torch.autograd.grad(loss.per_anchor(S_QR, pairs).sum(), S_QR)
+    return gradient_QR.abs()
 
 
 def by_kind(positive: Weights, negative: Weights, pairs: Pairs) -> Weights:
@@ -24,6 +42,7 @@ def by_kind(positive: Weights, negative: Weights, pairs: Pairs) -> Weights:
     return torch.where(pairs.positive, positive, torch.where(pairs.negative, negative, 0.0))
 
 
+@dataclass
 class ConstantWeighting:
     """w = 1 for each pair; with λ, the weights of the contrastive loss.
 
@@ -31,14 +50,14 @@ class ConstantWeighting:
         lam: λ, similarity above which a negative counts; None counts all.
     """
 
-    def __init__(self, lam: float | None = None) -> None:
-        self.lam = lam
+    lam: float | None = None
 
     def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Weights:
         active_QR = pairs.negative if self.lam is None else pairs.negative & (similarity > self.lam)
         return (pairs.positive | active_QR).to(similarity.dtype)
 
 
+@dataclass
 class PowerWeighting:
     """w⁺ = [1 + m − S]₊^p and w⁻ = [S + m]₊^p: powers of the distance from the optimum.
 
@@ -52,16 +71,19 @@ class PowerWeighting:
         ValueError: p is not positive.
     """
 
-    def __init__(self, m: float = 0.0, p: float = 1.0) -> None:
-        if p <= 0:
-            raise ValueError(f"weighting.p must be positive, not {p}.")
-        self.m, self.p = m, p
+    m: float = 0.0
+    p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.p <= 0:
+            raise ValueError(f"weighting.p must be positive, not {self.p}.")
 
     def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Weights:
         positive_QR = (1 + self.m - similarity).relu() ** self.p
         return by_kind(positive_QR, (similarity + self.m).relu() ** self.p, pairs)
 
 
+@dataclass
 class ExponentialWeighting:
     """w⁺ = softmax_P(−α S), w⁻ = softmax_N(β S).
 
@@ -72,14 +94,15 @@ class ExponentialWeighting:
         beta: β ≥ 0, sharpness among the negatives.
     """
 
-    def __init__(self, alpha: float = 1.0, beta: float = 1.0) -> None:
-        self.alpha, self.beta = alpha, beta
+    alpha: float = 1.0
+    beta: float = 1.0
 
     def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Weights:
         positive_QR = masked_softmax(-self.alpha * similarity, pairs.positive)
         return positive_QR + masked_softmax(self.beta * similarity, pairs.negative)
 
 
+@dataclass
 class LogisticWeighting:
     """w⁺ = α/|P| · σ(α (λ − S)), w⁻ = β/|N| · σ(β (S − λ)): the weights of the binomial deviance loss.
 
@@ -89,8 +112,9 @@ class LogisticWeighting:
         lam: λ, similarity threshold between positives and negatives.
     """
 
-    def __init__(self, alpha: float = 2.0, beta: float = 50.0, lam: float = 0.5) -> None:
-        self.alpha, self.beta, self.lam = alpha, beta, lam
+    alpha: float = 2.0
+    beta: float = 50.0
+    lam: float = 0.5
 
     def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Weights:
         positive_QR = self.alpha * torch.sigmoid(self.alpha * (self.lam - similarity))
@@ -100,6 +124,7 @@ class LogisticWeighting:
         return by_kind(positive_QR / count_positive_Q1, negative_QR / count_negative_Q1, pairs)
 
 
+@dataclass
 class MultiSimilarityWeighting:
     """The weights of the multi-similarity loss.
 
@@ -113,8 +138,9 @@ class MultiSimilarityWeighting:
         lam: λ, similarity threshold between positives and negatives.
     """
 
-    def __init__(self, alpha: float = 2.0, beta: float = 40.0, lam: float = 0.5) -> None:
-        self.alpha, self.beta, self.lam = alpha, beta, lam
+    alpha: float = 2.0
+    beta: float = 40.0
+    lam: float = 0.5
 
     def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Weights:
         x_QR = self.alpha * (self.lam - similarity)
@@ -124,6 +150,7 @@ class MultiSimilarityWeighting:
         return by_kind(positive_QR, negative_QR, pairs)
 
 
+@dataclass
 class TripletWeighting:
     """Share of the anchor's active triplets, S_p − λ < S_n, that the pair is in: the weights of the triplet loss.
 
@@ -131,8 +158,7 @@ class TripletWeighting:
         lam: λ > 0, margin in similarity.
     """
 
-    def __init__(self, lam: float = 0.1) -> None:
-        self.lam = lam
+    lam: float = 0.1
 
     def __call__(self, similarity: Float[Tensor, "Q R"], pairs: Pairs) -> Weights:
         count_QR = triplet_counts(similarity, pairs, self.lam)

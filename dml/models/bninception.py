@@ -1,5 +1,3 @@
-"""BN-Inception, the backbone of most published results in deep metric learning."""
-
 from typing import NamedTuple
 
 import torch
@@ -72,7 +70,7 @@ def even(maps: Float[Tensor, "B F H W"]) -> Float[Tensor, "B F h w"]:
 
 
 class BNInception(Backbone):
-    """BN-Inception: images of 224 or 227 px to maps of (B, 1024, 7, 7).
+    """BN-Inception, the backbone of most published results: images of 224 or 227 px to maps of (B, 1024, 7, 7).
 
     Source: Ioffe & Szegedy, Batch Normalization, ICML 2015, figure 5, in the layout of its Caffe release:
     convolutions have a bias although batch norm follows, and pooling rounds up. The 10,270,240 parameters are those

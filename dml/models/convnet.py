@@ -1,5 +1,3 @@
-"""A small convolutional network for small images."""
-
 from itertools import pairwise
 
 from jaxtyping import Float

@@ -1,4 +1,4 @@
-"""The embedder: images to embeddings of unit length."""
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, UInt8
@@ -7,8 +7,14 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dml.errors import UserError
-from dml.models.pooling import GlobalPool
 from dml.models.preprocessing import Preprocessing
+
+# Global pooling: a feature map (B, F, h, w) to one number per channel (B, F).
+POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
+    "max": lambda maps: maps.amax(dim=(2, 3)),
+    "mean": lambda maps: maps.mean(dim=(2, 3)),
+    "sum": lambda maps: maps.amax(dim=(2, 3)) + maps.mean(dim=(2, 3)),
+}
 
 
 class Backbone(nn.Module):
@@ -21,31 +27,14 @@ class Backbone(nn.Module):
     out_channels: int
 
 
-def embedding_head(in_features: int, embedding_dim: int | None) -> nn.Linear | nn.Identity:
-    """A linear map to the embedding, or the identity where `embedding_dim` is None.
-
-    The weights are initialised Kaiming normal by fan-out, the bias with zero.
-
-    Raises:
-        UserError: `embedding_dim` is not positive.
-    """
-    if embedding_dim is None:
-        return nn.Identity()
-    if embedding_dim < 1:
-        raise UserError(f"model.embedding_dim must be positive, or null for no head, not {embedding_dim}.")
-    head = nn.Linear(in_features, embedding_dim)
-    nn.init.kaiming_normal_(head.weight, mode="fan_out")
-    nn.init.zeros_(head.bias)
-    return head
-
-
 class Embedder(nn.Module):
     """Images to L2-normalised embeddings.
 
         images ─► preprocessing ─► backbone ─► global pooling ─► linear head ─► z / |z|
         (B, C, H, W)              (B, F, h, w)     (B, F)            (B, D)        (B, D)
 
-    The head's initialisation and the frozen batch norm are those of the released code of Wang et al., CVPR 2019.
+    The head's initialisation (weights Kaiming normal by fan-out, bias zero) and the frozen batch norm are those of the
+    released code of Wang et al., CVPR 2019.
 
     Args:
         backbone: network from preprocessed images to a feature map.
@@ -71,12 +60,20 @@ class Embedder(nn.Module):
         freeze_batchnorm: bool = False,
     ) -> None:
         super().__init__()
-        self.preprocessing = preprocessing
-        self.backbone = backbone
-        self.pool = GlobalPool(pool)
-        self.head = embedding_head(backbone.out_channels, embedding_dim)
-        self.embedding_dim = backbone.out_channels if embedding_dim is None else embedding_dim
-        self.freeze_batchnorm = freeze_batchnorm
+        if pool not in POOLINGS:
+            raise UserError(f"model.pool must be max, mean or sum (of both), not {pool!r}.")
+        if embedding_dim is not None and embedding_dim < 1:
+            raise UserError(
+                f"model.embedding_dim must be positive, or null for no head, not {embedding_dim}."
+            )
+        self.preprocessing, self.backbone = preprocessing, backbone
+        self.pool, self.freeze_batchnorm = pool, freeze_batchnorm
+        self.embedding_dim = embedding_dim or backbone.out_channels
+        self.head: nn.Module = nn.Identity()
+        if embedding_dim is not None:
+            self.head = nn.Linear(backbone.out_channels, embedding_dim)
+            nn.init.kaiming_normal_(self.head.weight, mode="fan_out")
+            nn.init.zeros_(self.head.bias)
         self.train()
 
     def train(self, mode: bool = True) -> "Embedder":
@@ -88,22 +85,6 @@ class Embedder(nn.Module):
                     module.eval()
         return self
 
-    def feature_map(
-        self, images: Float[Tensor, "B C H W"] | UInt8[Tensor, "B C H W"]
-    ) -> Float[Tensor, "B F h w"]:
-        """The backbone's feature map, (B, F, h, w); arguments and errors as in `forward`."""
-        try:
-            return self.backbone(self.preprocessing(images))
-        except RuntimeError as error:
-            # torch's two messages for a window that is larger than its map.
-            if "too small" not in str(error) and "greater than actual input size" not in str(error):
-                raise
-            height, width = images.shape[2:]
-            raise UserError(
-                f"Images of {height}×{width} px are too small for this network: enlarge them, or choose a "
-                "network for small images such as model=convnet."
-            ) from error
-
     def forward(self, images: Float[Tensor, "B C H W"] | UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
         """Embeddings of unit length, (B, D): float64 from a float64 network, else float32, under autocast too.
 
@@ -113,5 +94,16 @@ class Embedder(nn.Module):
         Raises:
             UserError: the images are too small for the backbone, or have the wrong number of channels.
         """
-        z_BD = self.head(self.pool(self.feature_map(images)))
+        try:
+            maps_BFhw = self.backbone(self.preprocessing(images))
+        except RuntimeError as error:
+            # torch's two messages for a window that is larger than its map.
+            if "too small" not in str(error) and "greater than actual input size" not in str(error):
+                raise
+            height, width = images.shape[2:]
+            raise UserError(
+                f"Images of {height}×{width} px are too small for this network: enlarge them, or choose a "
+                "network for small images such as model=convnet."
+            ) from error
+        z_BD = self.head(POOLINGS[self.pool](maps_BFhw))
         return F.normalize(z_BD.to(torch.promote_types(z_BD.dtype, torch.float32)), dim=1)

@@ -1,5 +1,3 @@
-"""The input convention of a network: channel order, scale, mean and standard deviation of its pixels."""
-
 from collections.abc import Sequence
 
 import torch
@@ -23,15 +21,12 @@ class Preprocessing(nn.Module):
         bgr: the network's channel order is BGR, as in Caffe.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self, mean: Sequence[float], std: Sequence[float], scale: float = 1.0, bgr: bool = False
     ) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).float()[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(std).float()[:, None, None], persistent=False)
+        self.mean = nn.Buffer(torch.tensor(mean).float()[:, None, None], persistent=False)
+        self.std = nn.Buffer(torch.tensor(std).float()[:, None, None], persistent=False)
         self.scale, self.bgr = scale, bgr
 
     def forward(

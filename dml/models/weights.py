@@ -1,7 +1,7 @@
 """Loads pretrained weights: all of them, or an error that names those that do not fit."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,8 +84,8 @@ def read(path: Path) -> Any:
 
 def describe_misfit(
     wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], surplus: Collection[str]
-) -> str | None:
-    """Why a state dict does not fit a network's, or None if it fits.
+) -> str:
+    """Why a state dict does not fit a network's; empty if it fits.
 
     Batch norm's `num_batches_tracked` may be missing: it does not affect the output, and older files lack it.
     """
@@ -97,11 +97,8 @@ def describe_misfit(
         if key in found and found[key].shape != wanted[key].shape
     ]
     complaints = {"missing": missing, "surplus": extra, "of another shape": misshapen}
-    return (
-        "; ".join(f"{len(keys)} {kind}: {first(keys)}" for kind, keys in complaints.items() if keys) or None
+    return "; ".join(
+        f"{len(keys)} {kind}: {', '.join(keys[:3])}" + (", …" if len(keys) > 3 else "")
+        for kind, keys in complaints.items()
+        if keys
     )
-
-
-def first(keys: Sequence[str], count: int = 3) -> str:
-    """The first few keys."""
-    return ", ".join(keys[:count]) + (", …" if len(keys) > count else "")

@@ -1,9 +1,9 @@
-"""Metrics of an evaluation set, its queries shared out to all processes."""
+"""From the embeddings of an evaluation set, spread over all processes, to its metrics."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from dml.data.protocol import EvaluationSet
@@ -11,6 +11,52 @@ from dml.distributed import gather, rank, world_size
 from dml.retrieval.metrics import METRICS, Metric, QueryMetrics, query_metrics, recall_metrics
 from dml.retrieval.ranking import rank_positives
 from dml.retrieval.recall import recall_in_lists
+
+
+def in_order(
+    index: Int[Tensor, "m"], rows: Shaped[Tensor, "m *dims"], size: int
+) -> Shaped[Tensor, "N *dims"]:
+    """The rows of all processes by their index, N = `size`, the same on every process; every process must call.
+
+    Args:
+        index: (m,) place of each row of this process; rows of one place are copies and count once.
+        rows: (m, …).
+
+    Raises:
+        RuntimeError: not every place of 0 … N − 1 is there, or one is outside.
+    """
+    index, rows = gather(index), gather(rows)
+    present = torch.unique(index)
+    if len(present) != size or present[0] != 0 or present[-1] != size - 1:
+        raise RuntimeError(
+            f"{len(present)} of {size} images were evaluated; every one must be, exactly once."
+        )
+    ordered = rows.new_empty(size, *rows.shape[1:])
+    ordered[index] = rows
+    return ordered
+
+
+class EmbeddingStore:
+    """Collects the embeddings of an evaluation set, batch by batch in any order."""
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything collected."""
+        self._indices: list[Tensor] = []
+        self._embeddings: list[Tensor] = []
+
+    def add(self, index: Int[Tensor, "B"], embedding: Float[Tensor, "B D"]) -> None:
+        """Keep a batch: positions in the evaluation set, (B,), and embeddings, (B, D), as float32."""
+        self._indices.append(index)
+        self._embeddings.append(embedding.float())
+
+    def ordered(self, size: int) -> Float[Tensor, "N D"]:
+        """All `size` embeddings, (N, D), row n that of image n; as `in_order`. Nothing stays in the store."""
+        index, embedding = torch.cat(self._indices), torch.cat(self._embeddings)
+        self.clear()
+        return in_order(index, embedding, size)
 
 
 def evaluate_embeddings(
@@ -47,19 +93,13 @@ def evaluate_embeddings(
         own = query_metrics(rank_positives(*arguments), recall_metrics(ks) | dict(metrics))
     else:
         own = recall_in_lists(*arguments, ks)
-    values = {name: all_queries(value, z_ND.device) for name, value in own.values.items()}
-    return QueryMetrics(all_queries(own.has_positive, z_ND.device), values)
-
-
-def all_queries(own: Shaped[Tensor, "q"], device: torch.device) -> Shaped[Tensor, "Q"]:
-    """Values of all queries, in their order, on the CPU.
-
-    Args:
-        own: (q,), on the CPU, values of this process's queries: rank, rank + W, rank + 2W, …
-        device: where processes exchange tensors.
-    """
     if world_size() == 1:
         return own
-    everyone_Q = gather(own.to(device)).cpu()
-    queries = torch.arange(len(everyone_Q))
-    return everyone_Q[torch.cat([queries[r :: world_size()] for r in range(world_size())]).argsort()]
+    # Metrics are on the CPU; processes exchange tensors where the embeddings are.
+    index_q = torch.arange(len(query_Q), device=z_ND.device)[share]
+
+    def all_queries(own_q: Tensor) -> Tensor:
+        return in_order(index_q, own_q.to(z_ND.device), len(query_Q)).cpu()
+
+    values = {name: all_queries(value_q) for name, value_q in own.values.items()}
+    return QueryMetrics(all_queries(own.has_positive), values)

@@ -36,7 +36,7 @@ def search_torch(query_QD: Float[Tensor, "Q D"], gallery_ND: Float[Tensor, "N D"
 
 
 def drop_self(found: Neighbours, self_index: Int[Tensor, "Q"]) -> Neighbours:
-    """One neighbour fewer for each query: itself, or the last where it is not listed."""
+    """The neighbours without the query itself, or without the last where the query is not listed."""
     itself_QK = found.index_QK == self_index[:, None]
     rest_QK = itself_QK.to(torch.uint8).argsort(dim=1, stable=True)[:, :-1]
     return Neighbours(found.similarity_QK.gather(1, rest_QK), found.index_QK.gather(1, rest_QK))
@@ -59,14 +59,14 @@ def nearest(
 ) -> Neighbours:
     """The k gallery images with the largest inner product with each query, found by exhaustive search.
 
-    The inner product is used as it is: embeddings are expected L2-normalised, which makes it the cosine.
-    FAISS searches on the CPU, torch elsewhere. Where equal similarities reach past the end of a list, which
-    of them it holds is the library's choice; `rank_positives` and the metrics therefore go by whole rows.
+    Embeddings are expected L2-normalised, which makes the inner product the cosine. FAISS searches on the CPU, torch
+    elsewhere. If equal similarities reach past the end of a list, the library chooses which of them it holds;
+    `rank_positives` and the metrics therefore use whole rows.
 
     Args:
         query_QD: (Q, D).
         gallery_ND: (N, D), on the same device.
-        k: how many, at least 1. A smaller gallery gives all it has: lists of N, or N − 1 with `self_index`.
+        k: length of a list, at least 1; at most N, or N − 1 with `self_index`, are returned.
         self_index: (Q,) position of each query in the gallery, left out of its list; None where none is.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where each query's own class stands in its ranking of the gallery, ties counted against it."""
+"""Ranks of each query's positives in the gallery, ties counted against the query."""
 
 from typing import NamedTuple
 
@@ -11,16 +11,15 @@ from dml.retrieval.similarity import as_embeddings, similarity_blocks
 
 
 class Ranking(NamedTuple):
-    """What the metrics need to know of each query. Positives are the other gallery images of its class.
+    """What the metrics read of each query. Positives are the other gallery images of its class.
 
-    All on the CPU, wherever the embeddings are: the metrics are float64, which not every GPU has.
+    All fields are on the CPU: the metrics are float64, which not every GPU has.
 
     Attributes:
-        positives: (Q,) int64, R, how many positives there are; with none the other fields mean nothing.
+        positives: (Q,) int64, R, number of positives; without any, the other fields are meaningless.
         others_ahead: (Q,) int64, images of other classes at least as similar as the most similar positive.
         hits_at_r: (Q,) int64, positives among the R nearest.
-        average_precision_at_r: (Q,) float64, 1/R · the sum over positives among the R nearest of the share of
-            positives among all images up to that one.
+        average_precision_at_r: (Q,) float64, 1/R · Σ of the precision at each positive among the R nearest.
     """
 
     positives: Int[Tensor, "Q"]
@@ -29,22 +28,8 @@ class Ranking(NamedTuple):
     average_precision_at_r: Float[Tensor, "Q"]
 
 
-class Positives(NamedTuple):
-    """Gallery images of each query's class as rows of equal length, M, the size of the largest class.
-
-    Attributes:
-        column: (Q, M) positions in the gallery; anything where `same_class` is false.
-        same_class: (Q, M), true where the column is of the query's class, the query itself included.
-        positive: (Q, M), the same with the query itself left out.
-    """
-
-    column: Int[Tensor, "Q M"]
-    same_class: Bool[Tensor, "Q M"]
-    positive: Bool[Tensor, "Q M"]
-
-
 class ClassMembers:
-    """Which gallery images are of a class.
+    """The gallery images of each class.
 
     Args:
         gallery_labels: (N,).
@@ -54,23 +39,32 @@ class ClassMembers:
         self.sorted_N, self.order_N = gallery_labels.long().sort(stable=True)
         self.largest = int(self.sorted_N.unique_consecutive(return_counts=True)[1].max())
 
-    def of(self, labels: Int[Tensor, "Q"], self_index: Int[Tensor, "Q"] | None) -> Positives:
+    def of(
+        self, labels: Int[Tensor, "Q"], self_index: Int[Tensor, "Q"] | None
+    ) -> tuple[Int[Tensor, "Q M"], Bool[Tensor, "Q M"], Bool[Tensor, "Q M"]]:
+        """The members of each query's class in rows of M columns, the size of the largest class.
+
+        Returns:
+            positions in the gallery, any in columns beyond the class; whether the image there is of the query's
+            class; whether it is a positive, that is, not the query itself.
+        """
         first_Q1 = torch.searchsorted(self.sorted_N, labels.long())[:, None]
         end_Q1 = torch.searchsorted(self.sorted_N, labels.long(), right=True)[:, None]
         place_QM = first_Q1 + torch.arange(self.largest, device=labels.device)
         column_QM = self.order_N[place_QM.clamp(max=len(self.order_N) - 1)]
         same_class_QM = place_QM < end_Q1
         if self_index is None:
-            return Positives(column_QM, same_class_QM, same_class_QM)
-        return Positives(column_QM, same_class_QM, same_class_QM & (column_QM != self_index[:, None]))
+            return column_QM, same_class_QM, same_class_QM
+        return column_QM, same_class_QM, same_class_QM & (column_QM != self_index[:, None])
 
 
-def largest_values(S_BN: Float[Tensor, "B N"], k: int, width: int = 64) -> Float[Tensor, "B k"]:
-    """The k largest values of each row in falling order, as topk finds them but faster in long rows.
+def largest_values(S_BN: Float[Tensor, "B N"], k: int) -> Float[Tensor, "B k"]:
+    """The k largest values of each row in falling order, as by topk, but faster in long rows.
 
-    The columns are dealt out to groups of `width`. No value outside the k groups with the largest maxima can
-    exceed the k maxima of those groups, so they hold the k largest values between them, ties or not.
+    The columns are dealt out to groups of 64. No value outside the k groups with the largest maxima can exceed the
+    k maxima of those groups, so these groups hold the k largest values, ties or not.
     """
+    width = 64
     groups = S_BN.shape[1] // width
     if groups < 2 * k:
         return S_BN.topk(k, dim=1).values
@@ -81,16 +75,21 @@ def largest_values(S_BN: Float[Tensor, "B N"], k: int, width: int = 64) -> Float
     return candidates.topk(k, dim=1).values
 
 
-def rank_block(S_BN: Float[Tensor, "B N"], found: Positives) -> Ranking:
-    """Ranking of the queries whose similarities these are; S_BN is used up as scratch memory."""
-    s_BM = S_BN.gather(1, found.column).masked_fill(~found.positive, -torch.inf)
+def rank_block(
+    S_BN: Float[Tensor, "B N"],
+    column_BM: Int[Tensor, "B M"],
+    same_class_BM: Bool[Tensor, "B M"],
+    positive_BM: Bool[Tensor, "B M"],
+) -> Ranking:
+    """Ranking of the queries with these similarities and class members; S_BN is overwritten."""
+    s_BM = S_BN.gather(1, column_BM).masked_fill(~positive_BM, -torch.inf)
     s_BM = s_BM.sort(dim=1, descending=True).values
-    row, place = found.same_class.nonzero(as_tuple=True)
-    S_BN[row, found.column[row, place]] = -torch.inf  # what is left are the images of other classes
+    row, place = same_class_BM.nonzero(as_tuple=True)
+    S_BN[row, column_BM[row, place]] = -torch.inf  # what is left are the images of other classes
 
-    R_B1 = found.positive.sum(dim=1, keepdim=True)
+    R_B1 = positive_BM.sum(dim=1, keepdim=True)
     # An image among the R nearest has fewer than R ≤ M others ahead, so the M most similar others decide.
-    others_BM = largest_values(S_BN, found.column.shape[1])
+    others_BM = largest_values(S_BN, column_BM.shape[1])
     ahead_BM = torch.searchsorted(-others_BM, -s_BM, right=True)  # others with a similarity ≥ the positive's
     nth_M = torch.arange(1, s_BM.shape[1] + 1, device=s_BM.device)
     position_BM = nth_M + ahead_BM  # beyond M where there is no n-th positive, at −∞
@@ -113,12 +112,11 @@ def rank_positives(
     gallery_labels: Int[Tensor, "N"],
     self_index: Int[Tensor, "Q"] | None = None,
 ) -> Ranking:
-    """Where each query's class stands among all gallery images, in one pass over the similarity matrix.
+    """Ranks of each query's positives among all gallery images, in one pass over the similarity matrix.
 
-    The inner product is used as it is. Among equal similarities other classes come first. That needs whole
-    rows: a list of the k nearest cannot tell how many more would tie with its last. A row is counted against
-    the similarities of its own positives, read from that same row, which is exact and costs little beside the
-    product itself. How queries are shared out does not change a query's result; see `similarity_blocks`.
+    Similarities are inner products. Among equal similarities other classes come first. That needs whole rows: a list
+    of the k nearest cannot tell how many more would tie with its last. The sharing of queries among processes does
+    not change a query's result; see `similarity_blocks`.
 
     Args:
         query_QD: (Q, D); any share of the queries, none included.
@@ -141,5 +139,5 @@ def rank_positives(
     blocks = []
     for block, S_BN in similarity_blocks(query_QD, gallery_ND):
         own_B = None if self_index is None else self_index[block]
-        blocks.append(rank_block(S_BN, members.of(query_labels[block], own_B)))
+        blocks.append(rank_block(S_BN, *members.of(query_labels[block], own_B)))
     return Ranking(*(torch.cat(field) for field in zip(*blocks, strict=True)))

@@ -1,4 +1,4 @@
-"""Recall@K alone: FAISS proposes the neighbours, whole rows decide where its lists are too close to call."""
+"""Recall@K alone: from FAISS's lists of neighbours, or from whole rows where the lists do not decide."""
 
 from collections.abc import Sequence
 
@@ -27,11 +27,11 @@ def has_positive(
 def largest_difference(
     query_QD: Float[Tensor, "Q D"], gallery_ND: Float[Tensor, "N D"]
 ) -> Float[Tensor, "Q"]:
-    """How far two float32 computations of a query's similarities can lie apart; float64, on the CPU.
+    """Largest difference between two float32 computations of a query's similarities; (Q,) float64, on the CPU.
 
     Summed in any order, fused or not, a product of D terms errs by at most γ Σ|x_d y_d| ≤ γ ‖x‖‖y‖ with
-    γ = D u / (1 − D u), u = eps / 2 (underflow aside); two such products differ by twice that. One in a
-    hundred on top covers the denominator up to D = 100,000. Observed differences are a hundredth of this.
+    γ = D u / (1 − D u), u = eps / 2 (underflow aside); two such products differ by twice that. The factor 1.01 covers
+    the denominator up to D = 100,000. Observed differences are a hundredth of this.
     Source: Higham, Accuracy and Stability of Numerical Algorithms, 2002, §3.1.
     """
     sides = query_QD.cpu(), gallery_ND.cpu()
@@ -44,16 +44,15 @@ def others_ahead_bounds(
 ) -> tuple[Int[Tensor, "Q"], Int[Tensor, "Q"]]:
     """Bounds, both (Q,), on `others_ahead` of queries with a positive: at least, and at most if below K + 1.
 
-    Be δ the difference allowed for, p the best listed positive, −∞ without one, and t the list's last
-    similarity. No unlisted image has a similarity above t, so the most similar positive of the row pass lies
-    between p − δ and max(p, t) + δ. Another image, known to ±δ, is surely ahead of it above max(p, t) + 2δ
-    and surely behind below p − 2δ. Should t not be behind, any number of unlisted images may be ahead: the
-    upper bound then is K + 1, the list's length and one.
+    Let p be the similarity of the best listed positive (−∞ without one) and t the last of the list. No unlisted image
+    is above t, so in the whole row the most similar positive lies between p − δ and max(p, t) + δ. Another image,
+    known to ±δ, is ahead of it if above max(p, t) + 2δ and behind it if below p − 2δ. If t is not behind, any number
+    of unlisted images may be ahead: the upper bound is then K + 1.
 
     Args:
-        found: neighbours, the query itself left out; on the CPU, for the sake of float64.
+        found: neighbours without the query itself, on the CPU, because not every GPU has float64.
         positive_QK: which of them are of the query's class.
-        difference_Q: δ, from `largest_difference`; infinity leaves everything open, as does a NaN.
+        difference_Q: δ, from `largest_difference`; with infinity or NaN nothing is certain.
     """
     T_QK, margin_Q1 = found.similarity_QK.double(), 2 * difference_Q[:, None]
     p_Q1 = T_QK.masked_fill(~positive_QK, -torch.inf).amax(dim=1, keepdim=True)
@@ -70,7 +69,7 @@ def count_in_lists(
     difference_Q: Float[Tensor, "Q"],
     ks: Sequence[int],
 ) -> tuple[Int[Tensor, "Q"], Bool[Tensor, "Q"]]:
-    """`others_ahead` on the right side of every K of `ks`, and where that is open; both (Q,)."""
+    """A lower bound on `others_ahead`, and whether a K of `ks` lies between it and the upper bound; both (Q,)."""
     at_least_Q, at_most_Q = others_ahead_bounds(found, positive_QK, difference_Q)
     k_T = torch.tensor(sorted(ks), device=at_least_Q.device)
     missed_Q, perhaps_missed_Q = (
@@ -90,12 +89,11 @@ def recall_in_lists(
 ) -> QueryMetrics:
     """`recall_at_K` of each query for every K of `ks`: exactly that of `rank_positives` and `query_metrics`.
 
-    Each query is judged by its list of max K + 1 neighbours from `nearest`, unless a comparison that matters
-    lies within `largest_difference`; then its whole row is. Those are a few in a hundred of healthy
-    embeddings, and all of collapsed ones, which then cost the search on top. With K beyond `LONGEST_LIST`, or
-    a gallery hardly longer than the list, there are no lists and whole rows decide everything: lists grow
-    dear. At N = 15,000 and D = 512, in times of the bare product: K = 10 1.06, 32 1.08, 100 1.20, 200 1.37,
-    1000 about 3; whole rows 1.12.
+    A query's list of max K + 1 neighbours from `nearest` decides, unless a comparison lies within
+    `largest_difference`; then its whole row does. That is a few percent of healthy embeddings and all of collapsed
+    ones. With K above `LONGEST_LIST`, or a gallery hardly longer than the list, whole rows decide everything. Time at
+    N = 15,000 and D = 512, relative to the bare product: K = 10 1.06, 32 1.08, 100 1.20, 200 1.37, 1000 about 3;
+    whole rows 1.12.
 
     Args:
         query_QD, query_labels, gallery_ND, gallery_labels, self_index: as in `rank_positives`.

@@ -15,14 +15,14 @@ MIN_COLUMNS = 64
 
 
 def as_embeddings(embeddings: Float[Tensor, "N D"], role: str) -> Float[Tensor, "N D"]:
-    """The embeddings as contiguous float32 without gradient, once they are known to be finite.
+    """The embeddings as contiguous float32 without gradient.
 
     Args:
         embeddings: (N, D).
-        role: what the message calls them, such as "query".
+        role: their name in the message, such as "query".
 
     Raises:
-        UserError: an embedding holds a NaN or an infinity; the message says how many do.
+        UserError: an embedding holds a NaN or an infinity; the message counts them.
     """
     z_ND = embeddings.detach().float().contiguous()
     broken = int((~z_ND.sum(dim=1).isfinite()).sum())  # a sum keeps NaN and infinity, at a third of the time
@@ -37,8 +37,8 @@ def as_embeddings(embeddings: Float[Tensor, "N D"], role: str) -> Float[Tensor, 
 def duplicate_rows(z_ND: Float[Tensor, "N D"]) -> tuple[Int[Tensor, "C"], Int[Tensor, "C"]]:
     """Positions of rows that repeat an earlier row exactly, and the positions of the rows they repeat.
 
-    Rows are compared through a hash first, value by value afterwards. Should two different rows ever share a
-    hash of 64 bits, a repeat of one may be overlooked; no row is called a repeat that is none.
+    Rows are compared by a hash of 64 bits first, then value by value. If different rows share a hash, a repeat of one
+    may be overlooked; a row that repeats none is never listed.
     """
     generator = torch.Generator().manual_seed(0)
     weight_D = torch.randint(-(2**62), 2**62, (z_ND.shape[1],), generator=generator).to(z_ND.device)
@@ -76,16 +76,15 @@ def similarity_blocks(
 ) -> Iterator[tuple[slice, Float[Tensor, "B N"]]]:
     """Yields (the block's slice of the queries, their inner products with the whole gallery).
 
-    Two properties hold that a plain product lacks, since BLAS picks its summation order by a matrix's shape:
+    BLAS sums in an order that depends on a matrix's shape. Two properties hold here that a plain product lacks:
 
-    - Gallery images with equal embeddings get equal similarities: copied, not computed again.
-    - A query's similarities do not depend on the other queries it comes with: every product has the same
-      shape, the last block and a small gallery being filled up with zeros. That equal shapes give equal bits
-      in every row was measured, not proven: with MKL on one and on two threads it held for all galleries of
-      12 images and more. Between machines or numbers of threads nothing is promised.
+    - Gallery images with equal embeddings get equal similarities, by copying.
+    - A query's similarities do not depend on the other queries. Every product has the same shape; the last block and
+      a small gallery are padded with zeros. That equal shapes give equal bits in every row was measured, not proven:
+      with MKL on one and on two threads it held for all galleries of 12 images and more. Between machines or
+      numbers of threads nothing is promised.
 
-    The block is scratch memory: it may be written to, and the next one overwrites it. Without queries there
-    is one block of no rows.
+    A block may be written to; the next one overwrites it. Without queries there is one block of no rows.
 
     Args:
         query_QD: (Q, D) float32, as from `as_embeddings`.

@@ -1,4 +1,4 @@
-"""The folder of a run: a new one for every run, and older results out of the way."""
+"""The folder of a run: a new one for every run; an earlier run's results are moved to `older/`."""
 
 import os
 import time
@@ -45,11 +45,10 @@ def _from_torchrun(pattern: str) -> str:
 
 def create(path: Path) -> Path:
     """Create the first of `path`, `path-2`, `path-3`, … that does not exist; two processes never get the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     folder, number = path, 1
     while True:
         try:
-            folder.mkdir()
+            folder.mkdir(parents=True)
             return folder
         except FileExistsError:
             number += 1
@@ -57,7 +56,7 @@ def create(path: Path) -> Path:
 
 
 def set_aside(folder: str | Path, names: Iterable[str]) -> None:
-    """Move these files of an earlier run, as far as there are any, to the folder's `older`, `older-2`, …
+    """Move an earlier run's files, if there are any, to the folder's `older`, `older-2`, …
 
     Args:
         folder: of the run.

@@ -1,19 +1,17 @@
-"""Loggers: CSV that a resumed run continues, Weights & Biases, TensorBoard."""
+"""Loggers: CSV that a resumed run continues, Weights & Biases."""
 
 import csv
 import os
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
-from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from dml.errors import UserError
 
 METRICS = "metrics.csv"
+OFFLINE = {"offline", "dryrun", "disabled"}
 
 
 class AppendingWriter(ExperimentWriter):
@@ -30,21 +28,11 @@ class AppendingWriter(ExperimentWriter):
 
 
 class CsvLogger(CSVLogger):
-    """`metrics.csv` in the run's folder, every row on disk as soon as it is logged.
-
-    Args:
-        save_dir: the run's folder.
-    """
+    """`metrics.csv` in the run's folder `save_dir`, every row on disk as soon as it is logged."""
 
     def __init__(self, save_dir: str) -> None:
         super().__init__(save_dir, name="", version="", flush_logs_every_n_steps=1)
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        if self._experiment is None:
-            self._experiment = AppendingWriter(self.log_dir)
-        return self._experiment
+        self._experiment = AppendingWriter(save_dir)
 
 
 def read_rows(file: Path) -> list[dict[str, str]]:
@@ -64,10 +52,7 @@ def rewrite(file: Path, rows: list[dict[str, str]], columns: Sequence[str]) -> N
 
 
 def keep_metrics(folder: Path, before: int) -> None:
-    """Drop the rows of `metrics.csv` that a run resumed at step `before` will log again, and a row cut short by a kill.
-
-    Step 0 drops all.
-    """
+    """Drop the rows of `metrics.csv` that a run resumed at step `before` logs again, and one cut short by a kill."""
     file = folder / METRICS
     if not file.is_file():
         return
@@ -88,14 +73,14 @@ def wandb_logger(
     offline: bool | None = None,
     log_model: bool = False,
 ) -> WandbLogger:
-    """A Weights & Biases run of its own, offline where no account is configured.
+    """A new Weights & Biases run, offline where no account is configured.
 
     Args:
         project, name, group, tags: as W&B shows them.
         save_dir: folder that receives `wandb/`.
-        offline: None follows WANDB_MODE (`disabled` writes nothing), and without it goes online exactly where an
+        offline: None follows WANDB_MODE (`disabled` writes nothing), and without it is online exactly where an
             account is configured.
-        log_model: upload checkpoints; only online.
+        log_model: upload the best checkpoint; only online.
 
     Raises:
         UserError: checkpoints cannot be uploaded from an offline run.
@@ -103,14 +88,15 @@ def wandb_logger(
     import wandb
 
     wandb.finish()  # a second run in one process would otherwise continue the first
-    mode = os.environ.get("WANDB_MODE") if offline is None else None
-    if mode:
-        offline = mode in {"offline", "dryrun", "disabled"}
-    elif offline is None:
-        offline = not wandb.login(prompt=False, verify=False)
-    if offline and log_model:
+    mode = "offline" if offline else "online"
+    if offline is None:
+        mode = os.environ.get("WANDB_MODE") or (
+            "online" if wandb.login(prompt=False, verify=False) else "offline"
+        )
+    if log_model and mode in OFFLINE:
         raise UserError("logger.wandb.log_model=true needs an online run: `wandb login` first.")
     Path(save_dir).mkdir(parents=True, exist_ok=True)
+    # `mode` because Lightning's own `offline` sets a variable, which wandb, once set up, no longer reads.
     return WandbLogger(
         project=project,
         save_dir=save_dir,
@@ -118,17 +104,5 @@ def wandb_logger(
         group=group,
         tags=list(tags),
         log_model=log_model,
-        # Lightning's own `offline` sets a variable, which wandb, once set up, no longer reads.
-        mode=mode or ("offline" if offline else None),
+        mode=mode,
     )
-
-
-def tensorboard_logger(save_dir: str) -> TensorBoardLogger:
-    """TensorBoard's event files in `save_dir`/tensorboard.
-
-    Raises:
-        UserError: the optional package is not installed.
-    """
-    if find_spec("tensorboard") is None:
-        raise UserError("logger=tensorboard needs an optional package: pip install 'dml[tensorboard]'.")
-    return TensorBoardLogger(save_dir, name="tensorboard", version="")

@@ -1,4 +1,4 @@
-"""What a run leaves for people and programs to read."""
+"""The figures of a run: `metrics.json` and the printed table."""
 
 import json
 import os

@@ -1,17 +1,18 @@
-"""A run that goes on under other settings than those of its checkpoint: refused, or applied and said."""
+"""Resuming under other settings than those of the checkpoint: refused, or applied and reported."""
 
 import re
 import warnings
-from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
+from torch.optim import Optimizer
 
+from dml.config.check import leaves, origin
 from dml.errors import Note, UserError
-from dml.module import EmbeddingModule
-from dml.runs.checkpoints import run_config
 
 # Where a run lies, what it runs on and what it shows: none of these changes what is learnt.
 WITHOUT_INFLUENCE = re.compile(
@@ -28,28 +29,34 @@ def check_settings(
     """What differs from the checkpoint's settings, each as `key=now (was then)`.
 
     Args:
-        checkpoint: what the run goes on from.
+        checkpoint: what the run resumes.
         config: the present settings.
         fingerprint: of the present data.
         path: the checkpoint's file, for messages.
 
     Raises:
-        UserError: the run cannot go on with other data, another optimiser or fewer steps.
+        UserError: the run cannot resume with other data, another optimiser or fewer steps.
     """
-    before = run_config(checkpoint)
+    # OmegaConf would also resolve a checkpoint's resolvers, but a checkpoint is data: it may not call any.
+    was, now = dict(leaves(checkpoint["config"])), dict(leaves(OmegaConf.to_container(config)))
     if checkpoint.get("fingerprint", fingerprint) != fingerprint:
         raise UserError(
             f"ckpt_path={path} was written on other data: split fingerprint {checkpoint['fingerprint']} of "
-            f"{before.dataset.name}, and here {fingerprint} of {config.dataset.name}; give the same data, or begin "
-            "anew in another folder."
+            f"{was.get('dataset.name')}, and here {fingerprint} of {config.dataset.name}; give the same data, or "
+            "start a new run in another folder."
         )
-    changed = dict(differences(before, config))
+    changed = {
+        key: f"{key}={after} (was {before})"
+        for key in sorted(was.keys() | now.keys())
+        if was.get(key) != now.get(key) and not WITHOUT_INFLUENCE.fullmatch(key)
+        if (before := was.get(origin(was, key))) != (after := now.get(origin(now, key)))
+    }
     for key, why in (
         ("protocol", "it sets other images aside for validation"),
         ("optimizer._target_", "it cannot take over the other's state"),
     ):
         if key in changed:
-            raise UserError(f"ckpt_path={path} cannot go on with {changed[key]}: {why}.")
+            raise UserError(f"ckpt_path={path} cannot resume with {changed[key]}: {why}.")
     if checkpoint["global_step"] > config.trainer.max_steps:
         raise UserError(
             f"ckpt_path={path} is of step {checkpoint['global_step']}, beyond trainer.max_steps="
@@ -58,54 +65,46 @@ def check_settings(
     return list(changed.values())
 
 
-def differences(before: DictConfig, now: DictConfig) -> Iterator[tuple[str, str]]:
-    """Each key with another value, and in words what it is and was.
-
-    A key that only refers to another, in both alike, is left out: the other is compared itself.
-    """
-    old, new = (dict(leaves(OmegaConf.to_container(c, resolve=False))) for c in (before, now))
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) == new.get(key) or WITHOUT_INFLUENCE.fullmatch(key):
-            continue
-        was, is_now = OmegaConf.select(before, key), OmegaConf.select(now, key)
-        if was != is_now:
-            yield key, f"{key}={is_now} (was {was})"
-
-
-def leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """All values of nested mappings by their dotted keys; a list is one value."""
-    if not isinstance(node, dict):
-        yield path, node
-        return
-    for key, value in node.items():
-        yield from leaves(value, f"{path}.{key}" if path else str(key))
-
-
 class NewSettings(pl.Callback):
-    """Gives a run that goes on its present learning rates, schedule and whatever else its optimiser is told.
+    """Resumes with the present learning rates, schedule and other arguments of the optimiser.
 
-    Lightning would take all of it from the checkpoint. What the optimiser has gathered, such as Adam's moments, stays
-    the checkpoint's.
+    Lightning would take all of it from the checkpoint. The optimiser's state, such as Adam's moments, is the
+    checkpoint's.
     """
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        assert isinstance(pl_module, EmbeddingModule)
-        made = pl_module.configure_optimizers()
+        made: Any = pl_module.configure_optimizers()
         optimizer, scheduler = made["optimizer"], made["lr_scheduler"]["scheduler"]
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             for _ in range(checkpoint["lr_schedulers"][0]["last_epoch"]):
                 scheduler.step()
-        was, now = (
-            [group["lr"] for group in groups]
-            for groups in (checkpoint["optimizer_states"][0]["param_groups"], optimizer.param_groups)
-        )
-        checkpoint["optimizer_states"][0]["param_groups"] = optimizer.state_dict()["param_groups"]
+        state, step = checkpoint["optimizer_states"][0], checkpoint["global_step"]
+        was, now = (groups[0]["lr"] for groups in (state["param_groups"], optimizer.param_groups))
+        state["param_groups"] = optimizer.state_dict()["param_groups"]
         checkpoint["lr_schedulers"] = [scheduler.state_dict()]
+        try_step(optimizer, state)
         if was != now:
-            rank_zero_warn(
-                f"The learning rate at step {checkpoint['global_step']} is {now[0]:.4g} (was {was[0]:.4g}).",
-                category=Note,
-            )
+            rank_zero_warn(f"The learning rate at step {step} is {now:.4g} (was {was:.4g}).", category=Note)
+
+
+def try_step(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Take a step with copies of an optimiser's parameters and this state.
+
+    Raises:
+        UserError: the state lacks what the optimiser needs, such as the maxima of Adam's `amsgrad`.
+    """
+    trial = deepcopy(optimizer)
+    for group in trial.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    trial.load_state_dict(state)
+    try:
+        trial.step(lambda: 0.0)
+    except KeyError as error:
+        raise UserError(
+            f"The checkpoint's optimiser holds no {error}, which the present optimizer.… needs: resume with the "
+            "optimizer.… of before, or start a new run."
+        ) from error

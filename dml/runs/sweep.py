@@ -13,7 +13,6 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 
 from dml.errors import printed_notes
@@ -34,29 +33,26 @@ def read_trial(folder: Path, overrides: Iterable[str], name: str) -> dict[str, A
 
 def read_trials(sweep: Path) -> list[dict[str, Any]]:
     """The rows of all trials in a sweep's folder, however deep."""
-    files = sorted(sweep.rglob(".hydra/overrides.yaml"))
+    folders = [file.parents[1] for file in sorted(sweep.rglob(".hydra/overrides.yaml"))]
     return [
-        read_trial(file.parents[1], map(str, OmegaConf.load(file)), os.path.relpath(file.parents[1], sweep))
-        for file in files
+        read_trial(f, map(str, OmegaConf.load(f / ".hydra/overrides.yaml")), os.path.relpath(f, sweep))
+        for f in folders
     ]
 
 
 def best_first(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows by Recall@1, the best first and failed ones last; among equals, in the order in which they ran."""
+    """Rows by Recall@1, the best first and failed ones last; equal ones in the order in which they ran."""
     return sorted(rows, key=lambda row: -row.get("test/recall_at_1", -1.0))
 
 
 def columns_of(rows: list[dict[str, Any]]) -> list[str]:
-    """All columns: the trial's number and overrides, Recall@1, Recall@K by K, the other metrics, the error."""
-    names = dict.fromkeys(name for row in rows for name in row)
-    return sorted(names, key=_place)
+    """All columns: the trial's name and overrides, Recall@K by K, the other metrics, the error."""
 
+    def place(name: str) -> tuple[bool, bool, int]:
+        k = name.removeprefix(RECALL)
+        return name == "error", name.startswith(TEST), int(k) if k.isdecimal() else sys.maxsize
 
-def _place(column: str) -> tuple[int, int]:
-    """What columns are sorted by; those that agree in it stay in the order in which they first appear."""
-    if column.startswith(RECALL):
-        return 1, int(column.removeprefix(RECALL))
-    return (2 if column.startswith(TEST) else 3 if column == "error" else 0), 0
+    return sorted(dict.fromkeys(name for row in rows for name in row), key=place)
 
 
 def write_csv(rows: list[dict[str, Any]], file: Path) -> None:
@@ -69,44 +65,38 @@ def write_csv(rows: list[dict[str, Any]], file: Path) -> None:
 
 def print_trials(rows: list[dict[str, Any]], title: str) -> None:
     """The overrides that differ between trials, as many metrics as the terminal has room for, and all errors."""
-    names = [name for name in columns_of(rows) if name.startswith(TEST) or _differs(name, rows)]
+    names = [name for name in columns_of(rows) if name != "error"]  # too long for a column
+    metrics = [name for name in names if name.startswith(TEST)]
+    overrides = [name for name in names if name not in metrics]
+    if len(rows) > 1:
+        overrides = [name for name in overrides if len({str(row.get(name)) for row in rows}) > 1]
     console = Console()
-    shown, needed = len(names), sum(not name.startswith(TEST) for name in names) + 1
-    while shown > needed and _width(console, _table(rows, names[:shown])) > console.width:
-        shown -= 1
+    unbounded = console.options.update(max_width=sys.maxsize)
+    for room in range(max(len(metrics), 1), 0, -1):
+        shown = table(rows, overrides + metrics[:room])
+        if console.measure(shown, options=unbounded).maximum <= console.width:
+            break
     print(title)
-    console.print(_table(rows, names[:shown]))
-    if shown < len(names):
-        print(f"Left out for want of room, and in sweep.csv: {', '.join(map(_heading, names[shown:]))}.")
+    console.print(shown)
+    if metrics[room:]:
+        left_out = (name.removeprefix(TEST) for name in metrics[room:])
+        print(f"Left out for want of room, and in sweep.csv: {', '.join(left_out)}.")
     for row in rows:
         if "error" in row:
             print(f"Trial {row['trial']} failed: {row['error'].splitlines()[0]}")
 
 
-def _differs(name: str, rows: list[dict[str, Any]]) -> bool:
-    """Whether a column that is no metric says anything; errors are sentences, too long for a column."""
-    return name != "error" and (len(rows) == 1 or len({str(row.get(name)) for row in rows}) > 1)
-
-
-def _table(rows: list[dict[str, Any]], names: list[str]) -> Table:
-    table = Table()
+def table(rows: list[dict[str, Any]], names: list[str]) -> Table:
+    """A row for each trial; whatever is too wide is broken, never cut."""
+    filled = Table()
     for name in names:
-        table.add_column(_heading(name), overflow="fold")  # whatever is too wide is broken, never cut
+        filled.add_column(name.removeprefix(TEST), overflow="fold")
     for row in rows:
-        cells = ((name, row.get(name, "–")) for name in names)
-        table.add_row(
-            *(readable(name, cell) if isinstance(cell, float) else str(cell) for name, cell in cells)
+        cells = [row.get(name, "–") for name in names]
+        filled.add_row(
+            *(readable(n, c) if isinstance(c, float) else str(c) for n, c in zip(names, cells, strict=True))
         )
-    return table
-
-
-def _width(console: Console, table: Table) -> int:
-    """Characters that the table takes if nothing in it is broken."""
-    return Measurement.get(console, console.options.update(max_width=sys.maxsize), table).maximum
-
-
-def _heading(name: str) -> str:
-    return name.removeprefix(TEST)
+    return filled
 
 
 class SweepTable(Callback):

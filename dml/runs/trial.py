@@ -8,19 +8,15 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+from collections import deque
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
-
-from omegaconf import DictConfig
+from threading import Thread
 
 from dml.runs.report import write_metrics
 
-
-def on_several_devices(config: DictConfig) -> bool:
-    """Whether the trainer may take more than one process."""
-    trainer = config.trainer
-    return trainer.devices != 1 or trainer.num_nodes != 1
+# What would make the trial one of several processes already.
+RANKS = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RANK"}
 
 
 def run_apart(overrides: list[str], folder: Path) -> None:
@@ -31,14 +27,22 @@ def run_apart(overrides: list[str], folder: Path) -> None:
         folder: the trial's, in which no earlier `metrics.json` is left.
     """
     quoted = str(folder).replace("'", r"\'")
-    command = [sys.executable, "-m", "dml.train", *overrides, f"hydra.run.dir='{quoted}'"]
-    # A session of its own: whatever the trial starts can be found and ended with it.
     process = subprocess.Popen(
-        command, start_new_session=True, env=without_ranks(), stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "dml.train", *overrides, f"hydra.run.dir='{quoted}'"],
+        start_new_session=True,  # so that whatever the trial starts can be ended with it
+        env={key: value for key, value in os.environ.items() if key not in RANKS},
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    assert process.stderr is not None
-    last_words = LastWords(process.stderr)
-    last_words.start()
+    last_words = deque(["no message"], maxlen=1)
+
+    def pass_on() -> None:
+        for line in process.stderr or ():
+            sys.stderr.write(line)
+            last_words.extend([line.strip()] if line.strip() else [])
+
+    reader = Thread(target=pass_on, daemon=True)
+    reader.start()
     try:
         code = process.wait()
     except BaseException:
@@ -46,36 +50,8 @@ def run_apart(overrides: list[str], folder: Path) -> None:
         process.wait()
         raise
     finally:
-        end_session(process.pid)
-        last_words.join()
+        with suppress(ProcessLookupError):  # nothing may be left of the session
+            os.killpg(process.pid, signal.SIGKILL)
+        reader.join()
     if code != 0 or not (folder / "metrics.json").is_file():
-        write_metrics(
-            folder, {"error": f"{last_words.line.removeprefix('Error: ') or 'no message'} (exit code {code})"}
-        )
-
-
-class LastWords(threading.Thread):
-    """Passes a stream on to stderr and keeps its last line."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        super().__init__(daemon=True)
-        self.stream, self.line = stream, ""
-
-    def run(self) -> None:
-        for line in self.stream:
-            sys.stderr.write(line)
-            self.line = line.strip() or self.line
-
-
-def without_ranks() -> dict[str, str]:
-    """This process's environment, without what would make the trial one of several processes already."""
-    ranks = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RANK"}
-    return {key: value for key, value in os.environ.items() if key not in ranks}
-
-
-def end_session(leader: int) -> None:
-    """End what is left of the processes that a session's leader started; nothing may be."""
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+        write_metrics(folder, {"error": f"{last_words[0].removeprefix('Error: ')} (exit code {code})"})

@@ -112,9 +112,9 @@ FAST = (
 def fit(config):
     seed_everything(config.seed, verbose=False)
     data = build_data(config)
-    learner = build_module(config, data.num_classes)
-    build_trainer(config).fit(learner, datamodule=data)
-    return learner
+    module = build_module(config, data.num_classes)
+    build_trainer(config).fit(module, datamodule=data)
+    return module
 
 
 def test_statistics_are_logged_and_training_is_the_same_without_them(compose, tmp_path):
@@ -136,13 +136,13 @@ def test_statistics_are_logged_and_training_is_the_same_without_them(compose, tm
 def test_a_collapse_is_told_once_and_loudly(compose):
     config = compose(*FAST)
     data = build_data(config)
-    learner = build_module(config, data.num_classes)
+    module = build_module(config, data.num_classes)
     with torch.no_grad():
-        for parameter in learner.embedder.head.parameters():
+        for parameter in module.embedder.head.parameters():
             parameter.fill_(1.0)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        build_trainer(config).fit(learner, datamodule=data)
+        build_trainer(config).fit(module, datamodule=data)
     told = [str(warning.message) for warning in caught if "COLLAPSED" in str(warning.message)]
     assert len(told) == 1
     assert "at step 1" in told[0]

@@ -9,7 +9,7 @@ from fake_benchmarks import write_tree
 from PIL import Image
 
 from dml.callbacks.retrieval_grid import drawable
-from dml.train import train
+from dml.runs.training import train
 
 RUN = (
     "dataset=folder",

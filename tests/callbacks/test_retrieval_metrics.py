@@ -6,7 +6,7 @@ import torch
 from dml.errors import UserError
 from dml.retrieval import Ranking
 from dml.runs.loggers import read_rows
-from dml.train import train
+from dml.runs.training import train
 
 
 def place_of_the_first(ranking: Ranking) -> torch.Tensor:

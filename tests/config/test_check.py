@@ -28,6 +28,7 @@ BOOLEANS = {
     [
         ("seed=-1", "seed=-1 must be greater than or equal to 0."),
         ("seed=x", "seed=x must be a valid integer."),
+        ("resume=yes", "resume=yes must be 'auto'."),
         ("sampler.classes_per_batch=two", "sampler.classes_per_batch=two must be a valid integer."),
         ("sampler.classes_per_batch=1", "sampler.classes_per_batch=1 must be greater than or equal to 2."),
         ("sampler.images_per_class=2.5", "sampler.images_per_class=2.5 must be a valid integer."),
@@ -283,7 +284,7 @@ def test_a_local_scope_with_one_process_is_noted(compose):
 
 
 def test_nothing_is_read_before_the_configuration_is_checked(compose, tmp_path):
-    from dml.train import train
+    from dml.runs.training import train
 
     for wrong in ("loss.alpha=-1", "model.pool=median", "optimizer.lr=nan"):
         with pytest.raises(UserError, match=wrong.partition("=")[0]):

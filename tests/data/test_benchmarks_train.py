@@ -7,7 +7,7 @@ import pytest
 from fake_benchmarks import write_cars, write_cub, write_inshop, write_sop
 
 from dml.data.split import Counts
-from dml.train import train
+from dml.runs.training import train
 
 SIZES = Counts(train_classes=4, test_classes=3, train_images=12, query_images=9)
 RUN = (

@@ -1,7 +1,6 @@
 """The data module: labels, evaluation sets, sharing between processes, repeatability and resumption."""
 
 import errno
-import os
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from dml.data.datamodule import EmbeddingDataModule, cores
+from dml.data.datamodule import EmbeddingDataModule
 from dml.data.datasets import digits
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples, Split
@@ -38,7 +37,9 @@ def module(
     split: Any = TINY, *, P: int = 3, K: int = 2, steps: int | None = 4, **options: Any
 ) -> EmbeddingDataModule:
     sampler = partial(PKBatchSampler, classes_per_batch=P, images_per_class=K, steps_per_epoch=steps)
-    return EmbeddingDataModule(split, sampler, **{"channels": 1, "seed": 3, **options})
+    data = EmbeddingDataModule(split, sampler, **{"channels": 1, "seed": 3, **options})
+    data.setup()
+    return data
 
 
 def of_process(data: EmbeddingDataModule, rank: int, world_size: int) -> EmbeddingDataModule:
@@ -104,7 +105,7 @@ def test_held_out_classes_of_one_image_each_are_refused() -> None:
     with pytest.raises(
         UserError, match=r"protocol=holdout would validate on [a-f], [a-f], classes of one image each"
     ):
-        module(split, protocol="holdout").setup()
+        module(split, protocol="holdout")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -219,12 +220,12 @@ def test_a_finished_run_goes_on_where_it_ended(tmp_path: Path, unbroken: list, s
 def test_a_class_on_both_sides_is_refused_by_name() -> None:
     split = Split(TINY.classes, TINY.train, numbered([0, 3]))
     with pytest.raises(UserError, match="class 'd' in training and in test"):
-        module(split).setup()
+        module(split)
 
 
 def test_an_empty_side_is_refused() -> None:
     with pytest.raises(UserError, match="no test images"):
-        module(Split(TINY.classes, TINY.train, numbered([]))).setup()
+        module(Split(TINY.classes, TINY.train, numbered([])))
 
 
 def test_an_unknown_protocol_and_impossible_channels_are_refused() -> None:
@@ -233,7 +234,7 @@ def test_an_unknown_protocol_and_impossible_channels_are_refused() -> None:
     with pytest.raises(UserError, match="channels=2"):
         module(channels=2).train_dataloader()
     with pytest.raises(UserError, match="at least 4 training classes, not 3"):
-        module(protocol="holdout").setup()
+        module(protocol="holdout")
 
 
 def files(folder: Path, count: int = 6) -> Split:
@@ -246,7 +247,11 @@ def files(folder: Path, count: int = 6) -> Split:
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [(None, "5.png is missing"), (b"", "5.png is empty"), (b"<html>", "5.png is not an image")],
+    [
+        (None, "5.png is missing"),
+        (b"", "5.png is empty or not"),
+        (b"<html>", "5.png is empty or not an image"),
+    ],
 )
 def test_a_broken_file_is_found_before_training(tmp_path: Path, content: bytes | None, said: str) -> None:
     split = files(tmp_path)
@@ -254,7 +259,7 @@ def test_a_broken_file_is_found_before_training(tmp_path: Path, content: bytes |
     if content is not None:
         (tmp_path / "5.png").write_bytes(content)
     with pytest.raises(UserError, match=said):
-        module(split).setup()
+        module(split)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -264,7 +269,6 @@ def test_a_file_cut_short_is_named_in_one_sentence(tmp_path: Path, workers: int)
     Image.fromarray(noise).save(tmp_path / "1.png")
     (tmp_path / "1.png").write_bytes((tmp_path / "1.png").read_bytes()[:4000])
     data = module(split, P=2, num_workers=workers)
-    data.setup()
     with pytest.raises(UserError) as caught:
         list(data.train_dataloader())
     assert "\n" not in str(caught.value)
@@ -290,12 +294,4 @@ def test_a_dataset_that_may_not_be_read() -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "images")
 
     with pytest.raises(UserError, match=r"^images may not be used \(permission denied\)"):
-        module(locked).setup()
-
-
-def test_cores_are_those_of_this_process_or_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5}, raising=False)
-    assert cores() == 2
-    monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    assert cores() == 7
+        module(locked)

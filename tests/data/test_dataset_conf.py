@@ -59,6 +59,7 @@ def test_holdout_leaves_every_benchmark_classes_enough(compose: Compose, name: s
     )
     config = compose(f"dataset={name}", "protocol=holdout")
     data = EmbeddingDataModule(split, instantiate(config.sampler), protocol="holdout")
+    data.setup()
     assert len(next(iter(data.train_dataloader()))["label"].unique()) == config.sampler.classes_per_batch
 
 

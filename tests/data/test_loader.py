@@ -93,7 +93,7 @@ def test_the_batches_before_a_broken_image_are_handed_out(
     files[broken].write_bytes(whole[:40])
     samples = Samples(files, np.arange(len(files)) // EACH, [file.name for file in files])
     ours, seen, others = over(samples, workers), [], set(active_children())
-    with pytest.raises(UserError, match=rf"^{tmp_path}/{broken}\.png cannot be read") as held:
+    with pytest.raises(UserError, match=rf"^{tmp_path}/{broken}\.png is empty or not an image") as held:
         seen.extend(ours)
     # The workers end at once, even while somebody holds the error.
     assert set(active_children()) <= others

@@ -13,6 +13,7 @@ from PIL import Image
 
 from dml import prepare
 from dml.data.datasets import caltech101, omniglot
+from dml.data.download import Source
 from dml.errors import UserError
 
 
@@ -20,6 +21,10 @@ from dml.errors import UserError
 def site(tmp_path: Path) -> Iterator[Site]:
     with serving(tmp_path / "site") as site:
         yield site
+
+
+def come_from(monkeypatch: pytest.MonkeyPatch, dataset: Any, *sources: Source) -> None:
+    monkeypatch.setattr(dataset, "ORIGIN", dataset.ORIGIN._replace(sources=sources))
 
 
 def together(load: Any, root: Path, processes: int = 3) -> list[Any]:
@@ -48,8 +53,8 @@ def caltech_site(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with tarfile.open(folder / "101_ObjectCategories.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "101_ObjectCategories", "101_ObjectCategories")
     shutil.make_archive(str(site.folder / "caltech-101"), "zip", tmp_path / "pack")
-    _, *others = caltech101.SOURCES
-    monkeypatch.setattr(caltech101, "SOURCES", (site.source("caltech-101.zip", "caltech-101"), *others))
+    _, *others = caltech101.ORIGIN.sources
+    come_from(monkeypatch, caltech101, site.source("caltech-101.zip", "caltech-101"), *others)
     return site
 
 
@@ -77,8 +82,9 @@ def omniglot_site(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 write_image(tmp_path / "pack" / name / f"alphabet {c}" / "character01" / f"{drawer:02}.png")
         shutil.make_archive(str(site.folder / name), "zip", tmp_path / "pack", name)
         sources.append(site.source(f"{name}.zip", name))
-        monkeypatch.setitem(omniglot.ARCHIVES, name, omniglot.Archive("", count))
-    monkeypatch.setattr(omniglot, "SOURCES", sources)
+        monkeypatch.setitem(omniglot.ARCHIVES, name, (count, ""))
+    monkeypatch.setattr(omniglot, "PIXELS", {})
+    come_from(monkeypatch, omniglot, *sources)
     return site
 
 
@@ -102,7 +108,8 @@ def test_the_small_set_is_prepared(
 def test_another_archive_is_refused(
     omniglot_site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(omniglot, "SOURCES", [source._replace(md5="0" * 32) for source in omniglot.SOURCES])
+    sources = omniglot.ORIGIN.sources
+    come_from(monkeypatch, omniglot, *(source._replace(md5="0" * 32) for source in sources))
     with pytest.raises(UserError, match=r"is not the file expected .*; or get it by hand"):
         omniglot.load(tmp_path / "root", download=True)
     assert not list((tmp_path / "root").glob("images*"))
@@ -133,7 +140,7 @@ def test_the_other_small_set_is_chosen_as_for_training(
 
 
 def test_the_published_digests_are_what_training_looks_for() -> None:
-    digests = {source.file: source.md5 for source in omniglot.SOURCES}
+    digests = {source.file: source.md5 for source in omniglot.ORIGIN.sources}
     assert digests["images_background_small1.zip"] == "e704a628b5459e08445c13499850abc4"
     assert digests["images_background_small2.zip"] == "b75a71a51d3b13f821f212756fe481fd"
-    assert omniglot.ARCHIVES["images_background_small2"].characters == 156
+    assert omniglot.ARCHIVES["images_background_small2"][0] == 156

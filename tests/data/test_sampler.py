@@ -6,9 +6,8 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
-from dml.data.sampler import Deck, PKBatchSampler
+from dml.data.sampler import PKBatchSampler, ShuffledPasses
 from dml.errors import UserError
 
 # 7 classes of 2, 3, … images; class c holds the images whose label is 10·c, in shuffled places.
@@ -19,8 +18,13 @@ LABELS = np.random.default_rng(0).permutation(np.repeat(10 * np.arange(len(SIZES
 def draw(epoch: int = 0, **options: int) -> list[list[int]]:
     settings = {"classes_per_batch": 3, "images_per_class": 4, "steps_per_epoch": 50, "seed": 5, **options}
     sampler = PKBatchSampler(LABELS, **settings)
-    sampler.set_epoch(epoch)
-    return list(sampler)
+    sampler.start = epoch * len(sampler)
+    return images_of(sampler)
+
+
+def images_of(sampler: PKBatchSampler) -> list[list[int]]:
+    """The images of the batches of an iteration."""
+    return [[key.image for key in batch] for batch in sampler]
 
 
 def test_a_batch_holds_p_classes_of_k_images_side_by_side() -> None:
@@ -82,27 +86,27 @@ def test_the_shares_of_all_processes_are_the_global_batch(world_size: int) -> No
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_skipped_steps_are_the_epochs_first_and_only_once() -> None:
+def test_an_iteration_starts_where_it_is_told_and_is_an_epoch_long() -> None:
     sampler = PKBatchSampler(LABELS, 3, 4, steps_per_epoch=10, seed=5)
-    whole = list(sampler)
-    sampler.skip(7)
-    assert list(sampler) == whole[7:]
-    assert list(sampler) == whole
-    sampler.skip(7)
-    sampler.set_epoch(1)
-    assert len(list(sampler)) == len(sampler) == 10
+    two_epochs = list(sampler)
+    sampler.start = 10
+    two_epochs += list(sampler)
+    sampler.start = 7
+    assert list(sampler) == list(sampler) == two_epochs[7:17]
+    assert len(sampler) == 10
+
+
+def test_every_draw_has_a_seed_of_its_own() -> None:
+    sampler = PKBatchSampler(LABELS, 3, 4, steps_per_epoch=10, seed=5)
+    seeds = [key.seed for batch in sampler for key in batch]
+    assert len(set(seeds)) == len(seeds) == 120
+    halves = [PKBatchSampler(LABELS, 3, 4, 10, 5, rank, world_size=2) for rank in (0, 1)]
+    assert [left + right for left, right in zip(*halves, strict=True)] == list(sampler)
 
 
 def test_an_epoch_is_one_pass_unless_told() -> None:
     assert len(PKBatchSampler(LABELS, 3, 4)) == 41 // 12
     assert len(PKBatchSampler(LABELS, 7, 12)) == 1
-
-
-def test_a_dataloader_takes_it_and_lightning_finds_set_epoch() -> None:
-    sampler = PKBatchSampler(LABELS, 3, 4, seed=5)
-    loader = DataLoader(torch.arange(len(LABELS)), batch_sampler=sampler)  # type: ignore[arg-type]
-    assert [b.tolist() for b in loader] == list(sampler)
-    assert callable(loader.batch_sampler.sampler.set_epoch)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -122,17 +126,17 @@ def test_impossible_batches_are_refused(settings: dict[str, int], named: str) ->
         draw(**settings)
 
 
-def test_a_hand_across_two_shuffles_repeats_no_item() -> None:
-    deck = Deck(np.arange(5), np.random.default_rng(1))
-    hands = [deck.deal(3) for _ in range(500)]
-    assert all(len(set(hand)) == 3 for hand in hands)
-    assert all(sorted(np.concatenate(hands)[i : i + 5]) == [0, 1, 2, 3, 4] for i in range(0, 15, 15))
-    counts = np.bincount(np.concatenate(hands))
+def test_a_draw_across_two_passes_repeats_no_item() -> None:
+    items = ShuffledPasses(np.arange(5), np.random.default_rng(1))
+    draws = [items.draw(3) for _ in range(500)]
+    assert all(len(set(draw)) == 3 for draw in draws)
+    assert all(sorted(np.concatenate(draws)[i : i + 5]) == [0, 1, 2, 3, 4] for i in range(0, 15, 15))
+    counts = np.bincount(np.concatenate(draws))
     assert counts.tolist() == [300] * 5
 
 
-def test_a_hand_larger_than_the_deck_is_even() -> None:
-    deck = Deck(np.arange(3), np.random.default_rng(2))
-    deck.deal(2)
+def test_a_draw_larger_than_a_pass_is_even() -> None:
+    items = ShuffledPasses(np.arange(3), np.random.default_rng(2))
+    items.draw(2)
     for _ in range(200):
-        assert sorted(np.bincount(deck.deal(5), minlength=3)) == [1, 2, 2]
+        assert sorted(np.bincount(items.draw(5), minlength=3)) == [1, 2, 2]

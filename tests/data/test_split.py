@@ -60,9 +60,9 @@ def test_the_verdict_stands_beside_the_fingerprint() -> None:
     split = split_of(["1", "2"], [0, 1], ["a", "b", "c"])
     found = fingerprint(split)
     for official, verdict in {
-        (): "no official fingerprint is known here",
-        (found, "0" * 12): "the official list",
-        ("0" * 12,): f"NOT the official list, {'0' * 12}",
+        None: "no official fingerprint is known here",
+        found: "the official list",
+        "0" * 12: f"NOT the official list, {'0' * 12}",
     }.items():
         line = describe("mine", replace(split, official=official)).splitlines()[1]
         assert line == f"Split fingerprint: {found} ({verdict})"

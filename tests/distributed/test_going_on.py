@@ -12,7 +12,7 @@ from torch.multiprocessing import ProcessExitedException
 from worlds import in_world
 
 from dml.config.cli import CONF
-from dml.train import train
+from dml.runs.training import train
 
 SEVERAL = ("trainer=ddp", "trainer.accelerator=cpu")
 
@@ -34,24 +34,21 @@ def saved(folder: Path) -> int:
 
 def unbroken_and_stopped(folder: Path, step: int) -> dict[str, Any]:
     """An unbroken run, and one whose last process alone was asked to stop."""
-    dist.init_process_group("gloo")
     found: dict[str, Any] = {"unbroken": ended(folder / "unbroken")}
     last = dist.get_rank() == dist.get_world_size() - 1
     try:
         ended(folder / "stopped", strike={"step": step, "how": "SIGTERM"} if last else None)
     except SystemExit:
         found["step"] = saved(folder / "stopped")
-    return found | {"gone on": ended(folder / "stopped", "resume=auto")}
+    return found | {"resumed": ended(folder / "stopped", "resume=auto")}
 
 
 def killed(folder: Path) -> None:
-    dist.init_process_group("gloo")
     every_step = "callbacks.last_checkpoint.every_n_train_steps=1"
     ended(folder / "killed", every_step, strike={"step": 8, "how": "SIGKILL"})
 
 
-def gone_on_after_death(folder: Path) -> tuple[Any, ...]:
-    dist.init_process_group("gloo")
+def resumed_after_death(folder: Path) -> tuple[Any, ...]:
     return ended(folder / "killed", "resume=auto")
 
 
@@ -68,12 +65,12 @@ def two(tmp_path_factory) -> list[dict[str, Any]]:
 def test_two_processes_of_which_one_is_asked_to_stop_where_a_validation_is_due(two):
     for process in two:
         assert process["step"] == 4
-        assert differing(process["gone on"], process["unbroken"]) == []
+        assert differing(process["resumed"], process["unbroken"]) == []
 
 
 def test_two_processes_that_are_killed(two, tmp_path):
     with pytest.raises(ProcessExitedException):
         in_world(2, tmp_path, killed)
     assert saved(tmp_path / "killed") == 7
-    for ours, theirs in zip(in_world(2, tmp_path, gone_on_after_death), two, strict=True):
+    for ours, theirs in zip(in_world(2, tmp_path, resumed_after_death), two, strict=True):
         assert differing(ours, theirs["unbroken"]) == []

@@ -17,7 +17,7 @@ from dml.config.cli import CONF
 from dml.data.datasets import digits
 from dml.data.split import Samples, Split
 from dml.runs.loggers import read_rows
-from dml.train import train
+from dml.runs.training import train
 
 RUN = (
     "trainer=ddp",
@@ -64,9 +64,9 @@ def run_with_memory(folder: Path) -> dict[str, Any]:
     config = composed(folder, "loss=margin", *exact, *memory, *steps)
     seed_everything(config.seed, workers=True, verbose=False)
     data = build_data(config)
-    learner = build_module(config, data.num_classes)
-    build_trainer(config).fit(learner, datamodule=data)
-    return {"state": learner.state_dict(), "losses": losses(folder)}
+    module = build_module(config, data.num_classes)
+    build_trainer(config).fit(module, datamodule=data)
+    return {"state": module.state_dict(), "losses": losses(folder)}
 
 
 def with_gallery(canvas: int) -> Split:
@@ -82,7 +82,6 @@ def part(samples: Samples, chosen: np.ndarray) -> Samples:
 
 
 def everything(folder: Path) -> dict[str, Any]:
-    dist.init_process_group("gloo")
     found = run(folder)
     found["still"] = run(folder / "still", "optimizer.lr=0", "trainer.max_steps=1")["figures"]
     found["local"] = run(folder / "local", "sampler.scope=local")["figures"]

@@ -10,9 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dml.losses import Pairs
+from dml.losses import Pairs, ProxyAnchorLoss, ProxyNCALoss
 from dml.losses.pair_loss import label_pairs
-from dml.losses.proxies import ProxyLoss
 
 CONF = Path(__file__).parents[2] / "conf"
 DIM = 5  # of the embeddings that a loss of `every_loss` takes
@@ -118,7 +117,7 @@ def assert_equals_loop(loss: nn.Module, row: Row) -> None:
         assert_same(loss, LoopLoss(row), z, y)
 
 
-def assert_agrees_with_peer(loss: ProxyLoss, peer: nn.Module) -> None:
+def assert_agrees_with_peer(loss: ProxyAnchorLoss | ProxyNCALoss, peer: nn.Module) -> None:
     """Another package's loss, given the same proxies, has the same value and gradients to 1e-6."""
     z, y = random_batch(0)
     z.requires_grad_()

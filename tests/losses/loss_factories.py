@@ -1,5 +1,7 @@
 """Every loss of `conf/loss`, found by its file."""
 
+from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,7 +23,13 @@ LOSSES = FILES | VARIANTS
 
 
 def make(name: str) -> PairLoss:
-    """In float64, with the same parameters each time.
+    """A copy of `built(name)`, which the caller may change."""
+    return deepcopy(built(name))
+
+
+@cache
+def built(name: str) -> PairLoss:
+    """In float64, with the same parameters each time; reading its yaml takes longer than most tests.
 
     Parameters a class are for 20 classes. A mining is `relative`, which draws nothing at random: minings have tests of
     their own.

@@ -1,9 +1,9 @@
-"""Numbers that look random and hang on seed, row and column alone."""
+"""Numbers that look random and depend on seed, row and column alone."""
 
 import pytest
 import torch
 
-from dml.losses.counter_rng import STEP, scattered, uniform_rows
+from dml.losses.distance_weighted import STEP, scattered, uniform_rows
 from dml.module import seed_of_step
 
 

@@ -5,7 +5,7 @@ from pytorch_metric_learning import distances, losses, miners, reducers
 from torch import Tensor, nn
 
 from dml.losses import BatchHardTripletLoss, Pairs, SemiHardTripletLoss, TripletLoss
-from dml.losses.triplet_counts import triplet_counts
+from dml.losses.triplet import triplet_counts
 
 LAM = 0.3
 

@@ -9,6 +9,7 @@ from torch import nn
 from dml.errors import UserError
 from dml.losses import MultiSimilarityLoss
 from dml.models import Embedder, convnet_embedder, torchvision_embedder
+from dml.models.embedder import POOLINGS
 
 
 def statistics(embedder: Embedder) -> dict[str, torch.Tensor]:
@@ -71,6 +72,19 @@ def test_head_starts_as_in_the_recipe() -> None:
     assert head.bias.abs().max() == 0
     # Kaiming normal by fan-out: variance 2 / outputs. By fan-in it would be 2 / 64.
     assert head.weight.var().item() == pytest.approx(2 / 2000, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("pool", "answer"), [("max", [4.0, 0.0]), ("mean", [2.5, -2.0]), ("sum", [6.5, -2.0])]
+)
+def test_pooling_of_a_map_by_hand(pool: str, answer: list[float]) -> None:
+    maps = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, -1.0], [-3.0, -4.0]]]])
+    assert POOLINGS[pool](maps).tolist() == [answer]
+
+
+def test_unknown_pooling() -> None:
+    with pytest.raises(UserError, match=r"model\.pool must be max, mean or sum \(of both\), not 'avg'"):
+        convnet_embedder(1, pool="avg")
 
 
 @pytest.mark.parametrize("embedding_dim", [0, -1])

@@ -1,11 +1,12 @@
-"""From the embeddings of an evaluation set to its metrics."""
+"""From the embeddings of an evaluation set, batch by batch, to its metrics."""
 
 import numpy as np
+import pytest
 import torch
 
 from dml.data.protocol import EvaluationSet
 from dml.data.split import Samples
-from dml.retrieval.evaluate import evaluate_embeddings
+from dml.retrieval.evaluate import EmbeddingStore, evaluate_embeddings
 
 
 def samples(labels: list[int]) -> Samples:
@@ -47,3 +48,19 @@ def test_each_query_has_its_own_value_of_any_metric():
     assert found.values["place"][:4].tolist() == [1, 2, 3, 1]
     assert found.values["recall_at_1"][:4].tolist() == [1, 0, 0, 1]
     assert found.means() == {"recall_at_1": 0.5, "place": 1.75, "queries_without_positives": 1.0}
+
+
+def test_every_embedding_returns_to_its_place_and_copies_count_once():
+    store = EmbeddingStore()
+    z_ND = torch.arange(10.0).reshape(5, 2)
+    for index in ([3, 1], [0, 4], [2, 3]):
+        store.add(torch.tensor(index), z_ND[index])
+    assert torch.equal(store.ordered(5), z_ND)
+
+
+@pytest.mark.parametrize("index", [[0, 1], [0, 1, 3], [0, 1, 1]])
+def test_a_missing_image_is_an_error(index):
+    store = EmbeddingStore()
+    store.add(torch.tensor(index), torch.zeros(len(index), 2))
+    with pytest.raises(RuntimeError, match="of 3 images were evaluated"):
+        store.ordered(3)

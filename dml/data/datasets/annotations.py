@@ -1,52 +1,14 @@
-"""Reading annotation files and folders of images, and making a split of what they list."""
+"""Reading annotation files and folders of images."""
 
-import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-
-from dml.data.split import Samples, Split
+from dml.data.split import Entry, Split
 from dml.errors import Note, UserError, quote
 
-
-class Listed(NamedTuple):
-    """One image of a dataset.
-
-    Attributes:
-        role: "train", "query" or "gallery"; "query" is the whole test set where there is no gallery.
-        label: name of its class.
-        name: what identifies the image wherever the data lie.
-        file: where it lies.
-    """
-
-    role: str
-    label: str
-    name: str
-    file: Path
-
-
-def to_split(listed: Iterable[Listed], classes: Sequence[str] | None = None) -> Split:
-    """The split of the images listed, in their order.
-
-    Args:
-        listed: the images.
-        classes: names in the order of the labels; None takes them as they first appear.
-    """
-    listed = list(listed)
-    classes = list(classes if classes is not None else dict.fromkeys(image.label for image in listed))
-    position = {name: label for label, name in enumerate(classes)}
-
-    def samples(role: str) -> Samples:
-        chosen = [image for image in listed if image.role == role]
-        labels = np.array([position[image.label] for image in chosen], dtype=np.int64)
-        return Samples([image.file for image in chosen], labels, [image.name for image in chosen])
-
-    gallery = samples("gallery")
-    return Split(classes, samples("train"), samples("query"), gallery if len(gallery) else None)
+EXTENSIONS = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 
 
 def parse_lines(file: Path, pattern: str, form: str, header: int = 0) -> Iterator[tuple[str, ...]]:
@@ -63,82 +25,70 @@ def parse_lines(file: Path, pattern: str, form: str, header: int = 0) -> Iterato
     """
     if not file.is_file():
         raise UserError(f"{file} is missing: this copy of the dataset is not whole, get it again.")
-    compiled = re.compile(pattern)
     with file.open(encoding="utf-8", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, start=1):
             text = line.strip()
             if number <= header or not text:
                 continue
-            if not (match := compiled.fullmatch(text)):
+            if not (match := re.fullmatch(pattern, text)):
                 raise UserError(
                     f"{file}, line {number}: expected '{form}', found {text[:80]!r}; get the file again."
                 )
             yield match.groups()
 
 
-EXTENSIONS = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
-
-
-def entries_of(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, by name, hidden entries left out.
-
-    Raises:
-        UserError: the folder cannot be read.
-    """
-    try:
-        with os.scandir(folder) as scan:
-            return sorted((e for e in scan if not e.name.startswith(".")), key=lambda e: e.name)
-    except OSError as error:
-        raise UserError(f"Cannot read the folder {folder}: {error.strerror}.") from None
+def listing(folder: Path) -> list[Path]:
+    """What a folder holds, by name, hidden entries left out; nothing where there is no such folder."""
+    return sorted(e for e in folder.iterdir() if not e.name.startswith(".")) if folder.is_dir() else []
 
 
 def folders_of(folder: Path) -> list[Path]:
     """The folders in a folder, by name; none where it does not exist."""
-    return [Path(entry.path) for entry in entries_of(folder) if entry.is_dir()] if folder.is_dir() else []
+    return [entry for entry in listing(folder) if entry.is_dir()]
 
 
-def images_by_class(folder: Path) -> dict[str, list[Path]]:
+def entries_of(folder: Path, role: str, prefix: str = "", left_out: Collection[str] = ()) -> list[Entry]:
     """The images of a tree `<folder>/<class>/<image>`, classes and images by name.
 
     Files without the extension of an image are skipped, with a note.
 
+    Args:
+        folder: of the classes.
+        role: of all images.
+        prefix: comes before `<class>/<image>` in an image's name.
+        left_out: folders that are no classes.
+
     Raises:
-        UserError: an empty class, a folder inside a class, a broken link, a folder that cannot be read.
+        UserError: an empty class, or a folder inside a class.
     """
-    by_class: dict[str, list[Path]] = {}
-    others: list[str] = []
-    for entry in entries_of(folder):
-        if entry.is_dir():
-            by_class[entry.name] = _images(Path(entry.path), others)
-        elif _is_image(entry):
-            others.append(entry.path)
-    if others:
-        warnings.warn(f"Not an image of a class, so skipped: {quote(others)}.", Note, stacklevel=2)
-    return by_class
-
-
-def _images(folder: Path, others: list[str]) -> list[Path]:
-    """The images of one class; adds files that are no images to `others`."""
-    images = []
-    for entry in entries_of(folder):
-        if entry.is_dir():
+    entries, strays = [], []
+    for label in folders_of(folder):
+        if label.name in left_out:
+            continue
+        files = listing(label)
+        if inner := [file.name for file in files if file.is_dir()]:
             raise UserError(
-                f"{folder} holds a folder, '{entry.name}', where images were expected: "
+                f"{label} holds a folder, '{inner[0]}', where images were expected: "
                 "the layout is <class>/<image>, below dataset.root or below train/ and test/ in it."
             )
-        if _is_image(entry):
-            images.append(Path(entry.path))
-        else:
-            others.append(entry.path)
-    if not images:
-        raise UserError(
-            f"The class folder {folder} holds no images ({' '.join(sorted(EXTENSIONS))}): remove or fill it."
-        )
-    return images
+        images = [file for file in files if _is_image(file)]
+        if not images:
+            raise UserError(
+                f"The class folder {label} holds no images ({' '.join(sorted(EXTENSIONS))}): remove or fill it."
+            )
+        entries += [Entry(role, label.name, f"{prefix}{label.name}/{file.name}", file) for file in images]
+        strays += [file for file in files if not _is_image(file)]
+    strays += [entry for entry in listing(folder) if _is_image(entry) and not entry.is_dir()]
+    if strays:
+        skipped = quote([str(stray) for stray in strays])
+        warnings.warn(f"Not an image of a class, so skipped: {skipped}.", Note, stacklevel=2)
+    return entries
 
 
-def _is_image(entry: os.DirEntry[str]) -> bool:
-    """Whether a file's extension is an image's."""
-    if entry.is_symlink() and not os.path.exists(entry.path):
-        raise UserError(f"{entry.path} is a broken link to {os.readlink(entry.path)}: mend it or remove it.")
-    return os.path.splitext(entry.name)[1].lower() in EXTENSIONS
+def split_by_class(entries: Iterable[Entry], test: Collection[str]) -> Split:
+    """The split in which the given classes test and search one another, and the others train."""
+    return Split.of_files(e._replace(role="query" if e.label in test else "train") for e in entries)
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in EXTENSIONS

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from dml.data.datasets.annotations import Listed, folders_of, to_split
-from dml.data.download import Source, folder_of
+from dml.data.datasets.annotations import entries_of, split_by_class
+from dml.data.download import Origin, Source, folder_of
 from dml.data.split import Split
 from dml.errors import UserError
 
@@ -15,11 +15,14 @@ LEFT_OUT = {"BACKGROUND_Google", "Faces_easy"}
 URL = "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip"
 # The official zip holds a tar of the images.
 TAR = f"caltech-101/{TOP}.tar.gz"
-SOURCES = (
-    Source("caltech-101.zip", makes="caltech-101", md5="3138e1922a9193bfa496528edbbc45d0", url=URL),
-    Source(TAR, makes=TOP, md5=None),
+ORIGIN = Origin(
+    "caltech101",
+    (
+        Source("caltech-101.zip", makes="caltech-101", md5="3138e1922a9193bfa496528edbbc45d0", url=URL),
+        Source(TAR, makes=TOP, md5=None),
+    ),
+    f"or get caltech-101.zip by hand from {URL} and name it with --archive.",
 )
-ELSEWHERE = f"or get caltech-101.zip by hand from {URL} and name it with --archive."
 
 
 def load(root: str | Path, download: bool = False) -> Split:
@@ -32,25 +35,18 @@ def load(root: str | Path, download: bool = False) -> Split:
 
     Args:
         root: folder that holds 101_ObjectCategories/.
-        download: fetch and unpack the official archive if that is not there. What has come of it already is
-            unpacked in any case.
+        download: fetch and unpack the official archive if that is not there. The tar in it is unpacked in any case.
 
     Raises:
         UserError: the folder is missing, does not hold the hundred categories, or one is empty.
     """
     root = Path(root)
-    top = folder_of(root, "caltech101", SOURCES, ELSEWHERE, download or (root / TAR).is_file())
-    categories = [folder for folder in folders_of(top) if folder.name not in LEFT_OUT]
+    top = folder_of(root, ORIGIN, download or (root / TAR).is_file())
+    entries = entries_of(top, "train", f"{TOP}/", LEFT_OUT)
+    categories = list(dict.fromkeys(image.label for image in entries))
     if len(categories) != CATEGORIES:
         raise UserError(
             f"{top} holds {len(categories)} categories, not {CATEGORIES} "
             f"(besides {' and '.join(sorted(LEFT_OUT))}): unpack it again."
         )
-    listed = []
-    for number, category in enumerate(categories):
-        images = sorted(category.glob("*.jpg"))
-        if not images:
-            raise UserError(f"{category} holds no .jpg image: unpack {TOP} again.")
-        role = "train" if number < TRAIN_CLASSES else "query"
-        listed += [Listed(role, category.name, image.relative_to(root).as_posix(), image) for image in images]
-    return to_split(listed)
+    return split_by_class(entries, categories[TRAIN_CLASSES:])

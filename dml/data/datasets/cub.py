@@ -2,24 +2,19 @@
 
 from pathlib import Path
 
-from dml.data.datasets.annotations import Listed, parse_lines, to_split
-from dml.data.download import Source, folder_of
-from dml.data.split import Counts, Split, check_counts
+from dml.data.datasets.annotations import parse_lines
+from dml.data.download import Origin, Source, folder_of
+from dml.data.split import Counts, Entry, Split, check_counts
 from dml.errors import UserError
 
 TOP = "CUB_200_2011"
 COUNTS = Counts(train_classes=100, test_classes=100, train_images=5_864, query_images=5_924)
-SOURCES = (
-    Source(
-        "CUB_200_2011.tgz",
-        makes=TOP,
-        md5="97eceeb196236b17998738112f37df78",
-        url="https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
-    ),
-)
-ELSEWHERE = (
-    "or get CUB_200_2011.tgz by hand (Caltech data record 65de6-vp158, or a mirror of CUB-200-2011) and name "
-    "it with --archive."
+URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
+ORIGIN = Origin(
+    "cub",
+    (Source("CUB_200_2011.tgz", makes=TOP, md5="97eceeb196236b17998738112f37df78", url=URL),),
+    "or get CUB_200_2011.tgz by hand (Caltech data record 65de6-vp158, or a mirror of CUB-200-2011) and name it with "
+    "--archive.",
 )
 
 
@@ -38,24 +33,22 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         UserError: missing, malformed, other counts, or a label that is not the image's folder.
     """
     root = Path(root)
-    top = folder_of(root, "cub", SOURCES, ELSEWHERE, download)
+    top = folder_of(root, ORIGIN, download)
     name_of = _read(top / "classes.txt", "<class id> <class name>")
     label_of = _read(top / "image_class_labels.txt", "<image id> <class id>")
-    listed = []
+    entries = []
     for image, path in _read(top / "images.txt", "<image id> <path>").items():
-        label = label_of.get(image, "")
-        if label not in name_of:
-            raise UserError(f"{top / 'image_class_labels.txt'} gives image {image} no class: get it again.")
-        if Path(path).parent.name != name_of[label]:
+        label, folder = label_of.get(image, ""), Path(path).parent.name
+        if name_of.get(label) != folder:
             raise UserError(
-                f"{top / 'image_class_labels.txt'} puts image {image} in class {name_of[label]}, but it lies in "
-                f"{Path(path).parent.name}/: get it again."
+                f"{top / 'image_class_labels.txt'} puts image {image} in class {name_of.get(label)}, but it lies in "
+                f"{folder}/: get it again."
             )
         role = "train" if int(label) <= counts.train_classes else "query"
-        listed.append(Listed(role, name_of[label], f"{TOP}/images/{path}", top / "images" / path))
-    return check_counts(to_split(listed, list(name_of.values())), counts, "CUB-200-2011", root)
+        entries.append(Entry(role, folder, f"{TOP}/images/{path}", top / "images" / path))
+    return check_counts(Split.of_files(entries), counts, "CUB-200-2011", root)
 
 
 def _read(file: Path, form: str) -> dict[str, str]:
-    """What a file of numbered lines says of every number."""
+    """The second field of each numbered line, by number."""
     return {fields[0]: fields[1] for fields in parse_lines(file, r"(\d+)\s+(.+)", form)}

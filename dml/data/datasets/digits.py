@@ -6,11 +6,10 @@ from dml.data.split import Samples, Split
 from dml.errors import UserError
 
 TRAIN_CLASSES = 5
-IMAGES = {"train": 901, "test": 896}
 SIDE = 8
+VIEWS = 8
 PLACES_SEED = 0
-# By side of the canvas.
-FINGERPRINTS = {8: "61c9ec0108a9", 16: "69a499459f8b"}
+FINGERPRINTS = {8: "61c9ec0108a9", 16: "69a499459f8b"}  # by side of the canvas
 
 
 def load(canvas: int = SIDE) -> Split:
@@ -37,17 +36,10 @@ def load(canvas: int = SIDE) -> Split:
     names = [f"digit {i}" for i in range(len(images))]
     if canvas > SIDE:
         images, names = _scattered(images, names, canvas)
-    labels = digits.target.astype(np.int64)
-    train = labels < TRAIN_CLASSES
-    assert {"train": train.sum(), "test": (~train).sum()} == IMAGES
-
-    def samples(chosen: np.ndarray) -> Samples:
-        return Samples(images[chosen], labels[chosen], [names[i] for i in np.flatnonzero(chosen)])
-
-    official = [FINGERPRINTS[canvas]] if canvas in FINGERPRINTS else []
-    return Split(
-        [str(name) for name in digits.target_names], samples(train), samples(~train), official=official
-    )
+    samples = Samples(images, digits.target.astype(np.int64), names)
+    train = samples.labels < TRAIN_CLASSES
+    classes = [str(name) for name in digits.target_names]
+    return Split(classes, samples.subset(train), samples.subset(~train), official=FINGERPRINTS.get(canvas))
 
 
 def _scattered(images: np.ndarray, names: list[str], canvas: int) -> tuple[np.ndarray, list[str]]:
@@ -56,12 +48,8 @@ def _scattered(images: np.ndarray, names: list[str], canvas: int) -> tuple[np.nd
     scattered = np.zeros((len(images), canvas, canvas), np.uint8)
     for whole, image, (top, left) in zip(scattered, images, places, strict=True):
         whole[top : top + SIDE, left : left + SIDE] = image
-    return scattered, [
-        f"{name} at {top}, {left} of {canvas}" for name, (top, left) in zip(names, places, strict=True)
-    ]
-
-
-VIEWS = 8
+    named = zip(names, places, strict=True)
+    return scattered, [f"{name} at {top}, {left} of {canvas}" for name, (top, left) in named]
 
 
 def rotation_classes(train: Samples) -> Samples:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from dml.data.datasets.annotations import Listed, folders_of, images_by_class, to_split
+from dml.data.datasets.annotations import entries_of, folders_of, split_by_class
 from dml.data.split import Split
 from dml.errors import UserError, quote
 
 LAYOUTS = "<class>/<image>, or train/ and test/ (or train/, query/ and gallery/) with <class>/<image> in each"
+ROLES = {"train": "train", "test": "query", "query": "query", "gallery": "gallery"}
 
 
 def load(
@@ -31,40 +32,23 @@ def load(
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"dataset.root={root} is not a folder: give one with {LAYOUTS}.")
-    chosen = {"test_share": test_share, "test_classes": test_classes}
     names = {folder.name for folder in folders_of(root)}
-    if "train" in names and names & {"test", "query", "gallery"}:
-        if given := [f"dataset.{key}" for key, value in chosen.items() if value is not None]:
-            raise UserError(f"{root} is split into train/ and test already: leave out {' and '.join(given)}.")
-        listed = _listed_by_role(root, names)
-    else:
-        by_class = images_by_class(root)
-        test = _choose(root, list(by_class), test_share, test_classes)
-        listed = [
-            Listed("query" if label in test else "train", label, f"{label}/{image.name}", image)
-            for label, images in by_class.items()
-            for image in images
-        ]
-    return to_split(listed)
-
-
-def _listed_by_role(root: Path, names: set[str]) -> list[Listed]:
-    """The images of train/ and test/, or of train/, query/ and gallery/."""
-    if names == {"train", "test"}:
-        roles = {"train": "train", "test": "query"}
-    elif names == {"train", "query", "gallery"}:
-        roles = {name: name for name in ("train", "query", "gallery")}
-    else:
+    if "train" not in names or not names & {"test", "query", "gallery"}:
+        entries = entries_of(root, "train")
+        test = _choose(root, list(dict.fromkeys(image.label for image in entries)), test_share, test_classes)
+        return split_by_class(entries, test)
+    for key, value in {"test_share": test_share, "test_classes": test_classes}.items():
+        if value is not None:
+            raise UserError(f"{root} is split into train/ and test already: leave out dataset.{key}.")
+    if names not in ({"train", "test"}, {"train", "query", "gallery"}):
         raise UserError(
             f"{root} holds {', '.join(sorted(names))}: beside train/ there must be exactly test/, or exactly "
             "query/ and gallery/; move the others away."
         )
-    return [
-        Listed(role, label, f"{folder}/{label}/{image.name}", image)
-        for folder, role in roles.items()
-        for label, images in images_by_class(root / folder).items()
-        for image in images
-    ]
+    folders = [name for name in ROLES if name in names]
+    return Split.of_files(
+        image for name in folders for image in entries_of(root / name, ROLES[name], f"{name}/")
+    )
 
 
 def _choose(

@@ -3,53 +3,31 @@
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from dml.data.download import Source, folder_of
-from dml.data.protocol import subset as chosen
+from dml.data.download import Origin, Source, folder_of
 from dml.data.read_image import read_image
 from dml.data.split import Samples, Split
 from dml.errors import UserError
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 
-
-class Archive(NamedTuple):
-    """What is known of an official archive.
-
-    Attributes:
-        md5: of the zip file.
-        characters: how many it holds.
-        pixels: SHA-256 of all its drawings, decoded to one byte a pixel, in byte order of their paths; None where
-            it is not known to us.
-        fingerprint: of the split made of it; None where it is not known to us.
-    """
-
-    md5: str
-    characters: int
-    pixels: str | None = None
-    fingerprint: str | None = None
-
-
-ARCHIVES = {
-    "images_background": Archive("68d2efa1b9178cc56df9314c21c6e718", 964),
-    "images_evaluation": Archive("6b91aef0f799c5bb55b94e3f2daec811", 659),
-    "images_background_small1": Archive(
-        "e704a628b5459e08445c13499850abc4",
-        136,
-        pixels="ec6257f7e1450fd2be562a2373e4ab05611a673b8b7e4c8e2a4955cf3e2e9c54",
-        fingerprint="9c663f382d5f",
-    ),
-    "images_background_small2": Archive("b75a71a51d3b13f821f212756fe481fd", 156),
+ARCHIVES = {  # number of characters, and md5 of the zip
+    "images_background": (964, "68d2efa1b9178cc56df9314c21c6e718"),
+    "images_evaluation": (659, "6b91aef0f799c5bb55b94e3f2daec811"),
+    "images_background_small1": (136, "e704a628b5459e08445c13499850abc4"),
+    "images_background_small2": (156, "b75a71a51d3b13f821f212756fe481fd"),
 }
-SOURCES = tuple(
-    Source(f"{name}.zip", makes=name, md5=archive.md5, url=f"{URL}/{name}.zip")
-    for name, archive in ARCHIVES.items()
+ORIGIN = Origin(
+    "omniglot",
+    tuple(Source(f"{name}.zip", name, md5, f"{URL}/{name}.zip") for name, (_, md5) in ARCHIVES.items()),
+    f"or get it by hand from {URL} and name it with --archive.",
 )
-ELSEWHERE = f"or get it by hand from {URL} and name it with --archive."
+# Of the others they are not known here. Pixels: SHA-256 of all drawings, one byte a pixel, in byte order of the paths.
+PIXELS = {"images_background_small1": "ec6257f7e1450fd2be562a2373e4ab05611a673b8b7e4c8e2a4955cf3e2e9c54"}
+FINGERPRINTS = {"images_background_small1": "9c663f382d5f"}
 DRAWERS = 20
 SMALL_TRAIN_ALPHABETS = 3
 SIDE = 28
@@ -96,22 +74,18 @@ def load_small(root: str | Path, subset: str = "small1", download: bool = False)
     classes, samples = _read(Path(root), name, download)
     alphabets = np.array([character.split("/")[0] for character in classes])
     train = np.isin(alphabets, np.unique(alphabets)[:SMALL_TRAIN_ALPHABETS])[samples.labels]
-    official = ARCHIVES[name].fingerprint
-    return Split(
-        classes, chosen(samples, train), chosen(samples, ~train), official=[official] if official else []
-    )
+    return Split(classes, samples.subset(train), samples.subset(~train), official=FINGERPRINTS.get(name))
 
 
 def _read(root: Path, name: str, download: bool) -> tuple[list[str], Samples]:
     """The characters of an archive, in byte order, and their drawings."""
-    archive, sources = ARCHIVES[name], [source for source in SOURCES if source.makes == name]
+    expected, _ = ARCHIVES[name]
     dataset = "omniglot_small" if "small" in name else "omniglot"
-    folder = folder_of(root, dataset, sources, ELSEWHERE, download)
+    sources = [source for source in ORIGIN.sources if source.makes == name]
+    folder = folder_of(root, ORIGIN._replace(dataset=dataset, sources=sources), download)
     characters = sorted(c for c in folder.glob("*/*") if c.is_dir())
-    if len(characters) != archive.characters:
-        raise UserError(
-            f"{folder} holds {len(characters)} characters, not {archive.characters}: unpack it again."
-        )
+    if len(characters) != expected:
+        raise UserError(f"{folder} holds {len(characters)} characters, not {expected}: unpack it again.")
     files, images, pixels = list[Path](), [], hashlib.sha256()
     for character in characters:
         drawings = sorted(character.glob("*.png"))
@@ -121,16 +95,12 @@ def _read(root: Path, name: str, download: bool) -> tuple[list[str], Samples]:
     for file in files:
         drawing = read_image(file, channels=1)
         pixels.update(drawing.tobytes())
-        images.append(_small(drawing))
-    if archive.pixels not in (None, pixels.hexdigest()):
+        # Ink is 255.
+        images.append(255 - np.asarray(drawing.resize((SIDE, SIDE), Image.Resampling.BICUBIC)))
+    if PIXELS.get(name, pixels.hexdigest()) != pixels.hexdigest():
         raise UserError(
             f"{folder} holds other drawings than the official {name}.zip: move it away and unpack it again."
         )
     labels = np.repeat(np.arange(len(characters)), DRAWERS)
     names = [file.relative_to(root).as_posix() for file in files]
     return [f"{c.parent.name}/{c.name}" for c in characters], Samples(np.stack(images), labels, names)
-
-
-def _small(drawing: Image.Image) -> np.ndarray:
-    """(28, 28) uint8, ink 255."""
-    return 255 - np.asarray(drawing.resize((SIDE, SIDE), Image.Resampling.BICUBIC))

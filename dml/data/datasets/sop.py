@@ -1,26 +1,22 @@
 """Stanford Online Products: 120,053 photographs of 22,634 products."""
 
 import warnings
+from collections import defaultdict
 from pathlib import Path
 
-from dml.data.datasets.annotations import Listed, parse_lines, to_split
-from dml.data.download import Source, folder_of
-from dml.data.split import Counts, Split, check_counts
+from dml.data.datasets.annotations import parse_lines
+from dml.data.download import Origin, Source, folder_of
+from dml.data.split import Counts, Entry, Split, check_counts
 from dml.errors import Note, quote
 
 TOP = "Stanford_Online_Products"
 COUNTS = Counts(train_classes=11_318, test_classes=11_316, train_images=59_551, query_images=60_502)
-SOURCES = (
-    Source(
-        "Stanford_Online_Products.zip",
-        makes=TOP,
-        md5="7f73d41a2f44250d4779881525aea32e",
-        url="http://ftp.cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip",
-    ),
-)
-ELSEWHERE = (
+URL = "http://ftp.cs.stanford.edu/cs/cvgl/Stanford_Online_Products.zip"
+ORIGIN = Origin(
+    "sop",
+    (Source("Stanford_Online_Products.zip", makes=TOP, md5="7f73d41a2f44250d4779881525aea32e", url=URL),),
     "or get Stanford_Online_Products.zip by hand (the project's page is "
-    "https://cvgl.stanford.edu/projects/lifted_struct/; there are mirrors) and name it with --archive."
+    "https://cvgl.stanford.edu/projects/lifted_struct/; there are mirrors) and name it with --archive.",
 )
 LISTS = {"train": "Ebay_train.txt", "query": "Ebay_test.txt"}
 
@@ -41,16 +37,16 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         UserError: missing, malformed, or other counts.
     """
     root = Path(root)
-    top = folder_of(root, "sop", SOURCES, ELSEWHERE, download)
+    top = folder_of(root, ORIGIN, download)
     pattern, form = r"\d+\s+(\d+)\s+\d+\s+(.+)", "<image id> <class id> <super class id> <path>"
-    listed = [
-        Listed(role, f"product {product}", f"{TOP}/{path}", top / path)
+    entries = [
+        Entry(role, f"product {product}", f"{TOP}/{path}", top / path)
         for role, file in LISTS.items()
         for product, path in parse_lines(top / file, pattern, form, header=1)
     ]
-    listings: dict[str, set[str]] = {}
-    for image in listed:
-        listings.setdefault(image.label, set()).add(image.name.rpartition("_")[0])
+    listings = defaultdict(set)
+    for image in entries:
+        listings[image.label].add(image.name.rpartition("_")[0])
     if mixed := [product for product, names in listings.items() if len(names) > 1]:
         warnings.warn(
             f"By their file names, the images of {quote(mixed)} in {top} come from more than one listing: labels may "
@@ -58,4 +54,4 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
             Note,
             stacklevel=2,
         )
-    return check_counts(to_split(listed), counts, "Stanford Online Products", root)
+    return check_counts(Split.of_files(entries), counts, "Stanford Online Products", root)

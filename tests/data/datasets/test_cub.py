@@ -48,7 +48,7 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str) -> None:
 def test_an_image_without_a_class(tmp_path: Path) -> None:
     file = write_cub(tmp_path) / "CUB_200_2011" / "image_class_labels.txt"
     file.write_text("\n".join(file.read_text().splitlines()[1:]))
-    with pytest.raises(UserError, match=r"image_class_labels.txt gives image 1 no class"):
+    with pytest.raises(UserError, match=r"image_class_labels.txt puts image 1 in class None"):
         cub.load(tmp_path, counts=TINY)
 
 

@@ -1,11 +1,15 @@
 import os
 import warnings
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from fake_benchmarks import write_image, write_tree
 from omegaconf import OmegaConf
 
+from dml.data.checks import check_dataset
+from dml.data.datamodule import EmbeddingDataModule
 from dml.data.datasets import folder
 from dml.data.split import Samples, Split
 from dml.errors import UserError
@@ -99,8 +103,8 @@ def test_an_empty_class(tmp_path: Path) -> None:
 def test_a_broken_link(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a": 2, "b": 2})
     (tmp_path / "a" / "2.png").symlink_to(tmp_path / "gone.png")
-    with pytest.raises(UserError, match=r"a/2.png is a broken link to .*gone.png: mend it or remove it"):
-        folder.load(tmp_path)
+    with pytest.raises(UserError, match=r"a/2.png is missing or a broken link: unpack or download it again"):
+        check_dataset(folder.load(tmp_path))
 
 
 def test_links_that_hold_are_followed(tmp_path: Path) -> None:
@@ -112,16 +116,16 @@ def test_links_that_hold_are_followed(tmp_path: Path) -> None:
 
 def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tree(tmp_path, {"a": 2, "b": 2})
-    scandir = os.scandir
+    iterdir = Path.iterdir
 
-    def refuse(path: Path) -> object:
-        if Path(path).name == "b":
+    def refuse(path: Path) -> Iterator[Path]:
+        if path.name == "b":
             raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
+        return iterdir(path)
 
-    monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(UserError, match=r"Cannot read the folder .*/b: Permission denied"):
-        folder.load(tmp_path)
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(UserError, match=r"/b may not be used \(permission denied\): change its permissions"):
+        EmbeddingDataModule(partial(folder.load, tmp_path)).setup()
 
 
 @pytest.mark.parametrize("sizes", [{}, {"only": 4}])

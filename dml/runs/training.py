@@ -1,0 +1,132 @@
+"""A training run: build, fit, test, report."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from lightning_utilities.core.rank_zero import rank_zero_warn
+from omegaconf import DictConfig
+from pytorch_lightning import seed_everything
+
+from dml.analysis.baselines import baselines
+from dml.callbacks.checkpoint import BestCheckpoint
+from dml.callbacks.retrieval_metrics import retrieval_metrics_of
+from dml.config.build import build, build_data, build_module, build_trainer, check_run
+from dml.data.datamodule import EmbeddingDataModule
+from dml.data.split import describe, fingerprint
+from dml.distributed import is_first_process
+from dml.errors import Note, UserError
+from dml.module import EmbeddingModule
+from dml.runs.checkpoints import (
+    checkpoint_to_resume,
+    is_inside,
+    load_weights,
+    outdated,
+    read_checkpoint,
+    take_best,
+)
+from dml.runs.folder import set_aside
+from dml.runs.loggers import keep_metrics
+from dml.runs.report import PROTOCOLS, print_table, without_prefix, write_metrics
+from dml.runs.settings import NewSettings, check_settings
+from dml.runs.trial import run_apart
+
+log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig) -> dict[str, Any]:
+    """Compose, fit, test, report; returns what `metrics.json` holds."""
+    resumed = begin(config)
+    check_run(config)
+    seed_everything(config.seed, workers=True, verbose=False)
+    embedder = build(config.model)
+    data = build_data(config)
+    if is_first_process():
+        print(describe(config.dataset.name, data.loaded_split))
+    module = build_module(config, data.num_classes, embedder)
+    trainer = build_trainer(config)
+    best = next(
+        c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)
+    )  # see `check_config`
+    if resumed is not None:
+        resume(config, resumed, data, module, trainer)
+
+    columns = {}
+    if config.baselines:
+        metrics = retrieval_metrics_of(trainer)
+        columns = baselines(module.embedder, data, metrics.ks, metrics.metrics)
+    trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
+    assert best.best_model_score is not None  # a run validates at least once: see build_trainer
+    [test] = trainer.test(
+        module, datamodule=data, ckpt_path=best.best_model_path, verbose=False, weights_only=True
+    )
+    columns["trained"] = without_prefix(test, "test")
+    if trainer.is_global_zero:
+        print_table(f"{config.dataset.name}: {PROTOCOLS[config.protocol]}", columns)
+    stage, _, metric = str(best.monitor).rpartition("/")
+    return {
+        **test,
+        "baselines": {name: column for name, column in columns.items() if name != "trained"},
+        f"{stage}/best_{metric}": float(best.best_model_score),
+        "checkpoint": os.path.relpath(best.best_model_path, os.path.realpath(config.run_dir)),
+        "steps": trainer.global_step,
+        "seed": config.seed,
+        "dataset": config.dataset.name,
+        "fingerprint": fingerprint(data.loaded_split),
+        "protocol": f"{config.protocol}: {PROTOCOLS[config.protocol]}",
+    }
+
+
+def begin(config: DictConfig) -> Path | None:
+    """The checkpoint that the run resumes, if any; other files of earlier runs in its folder are set aside."""
+    folder = Path(config.run_dir)
+    resumed = checkpoint_to_resume(config.ckpt_path, config.resume, folder)
+    if is_first_process():
+        set_aside(folder, outdated(folder, resumed))
+    return resumed
+
+
+def resume(
+    config: DictConfig, path: Path, data: EmbeddingDataModule, module: EmbeddingModule, trainer: pl.Trainer
+) -> None:
+    """Prepare module, trainer and folder to resume from a checkpoint; names the settings that are not those of before.
+
+    Raises:
+        UserError: the checkpoint is of another model, or of settings that cannot be changed.
+    """
+    checkpoint, folder = read_checkpoint(path), Path(config.run_dir)
+    changed = check_settings(checkpoint, config, fingerprint(data.loaded_split), path)
+    load_weights(module, checkpoint["state_dict"], path)
+    if changed:
+        step = checkpoint["global_step"]
+        rank_zero_warn(f"Resuming at step {step} with other settings: {', '.join(changed)}.", category=Note)
+        trainer.callbacks.append(NewSettings())  # type: ignore[attr-defined]
+    if is_first_process() and is_inside(path, folder):
+        keep_metrics(folder, before=checkpoint["global_step"])
+    elif is_first_process():
+        take_best(path, folder)
+
+
+def run(config: DictConfig) -> None:
+    """One run, or one trial of a sweep: the sweep reports a trial that fails, and continues."""
+    folder = Path(config.run_dir)
+    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        if in_sweep and (config.trainer.devices != 1 or config.trainer.num_nodes != 1):
+            begin(config)  # figures of before are not to be taken for this trial's
+            run_apart(list(HydraConfig.get().overrides.task), folder)
+            return
+        figures = train(config)
+    except Exception as error:
+        if not in_sweep:
+            raise
+        if not isinstance(error, UserError):
+            log.exception("This trial failed; the sweep continues.")
+        figures = {"error": f"{type(error).__name__}: {error}"}
+    if is_first_process():
+        write_metrics(folder, figures)
+        print(folder)
