@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fake_benchmarks import write_tree
 from PIL import Image
+from pytorch_lightning.utilities.warnings import PossibleUserWarning
 
 from dml.callbacks.retrieval_grid import drawable
 from dml.runs.training import train
@@ -32,6 +33,7 @@ def test_any_name_of_a_class_can_be_drawn(compose, tmp_path: Path) -> None:
     root = write_tree(tmp_path / "images", dict.fromkeys(names, 3))
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", PossibleUserWarning)  # Lightning's advice on three cores or more
         train(compose(*RUN, f"dataset.root={root}", "dataset.test_share=0.6"))
     with Image.open(tmp_path / "run" / "retrievals.png") as picture:
         assert picture.size[0] == 1080
