@@ -63,21 +63,6 @@ def others_ahead_bounds(
     return at_least_Q, at_most_Q.masked_fill(perhaps_QK[:, -1], T_QK.shape[1] + 1)
 
 
-def count_in_lists(
-    found: Neighbours,
-    positive_QK: Bool[Tensor, "Q K"],
-    difference_Q: Float[Tensor, "Q"],
-    ks: Sequence[int],
-) -> tuple[Int[Tensor, "Q"], Bool[Tensor, "Q"]]:
-    """A lower bound on `others_ahead`, and whether a K of `ks` lies between it and the upper bound; both (Q,)."""
-    at_least_Q, at_most_Q = others_ahead_bounds(found, positive_QK, difference_Q)
-    k_T = torch.tensor(sorted(ks), device=at_least_Q.device)
-    missed_Q, perhaps_missed_Q = (
-        torch.searchsorted(k_T, bound_Q, right=True) for bound_Q in (at_least_Q, at_most_Q)
-    )
-    return at_least_Q, missed_Q != perhaps_missed_Q
-
-
 @torch.no_grad()
 def recall_in_lists(
     query_QD: Float[Tensor, "Q D"],
@@ -112,8 +97,13 @@ def recall_in_lists(
         found = nearest(query_QD, gallery_ND, max(ks) + 1, self_index)
         positive_QK = (gallery_labels[found.index_QK] == query_labels[:, None]).cpu()
         found = Neighbours(*(field.cpu() for field in found))
-        ahead_Q, open_Q = count_in_lists(found, positive_QK, largest_difference(query_QD, gallery_ND), ks)
-        open_Q &= counted_Q
+        difference_Q = largest_difference(query_QD, gallery_ND)
+        ahead_Q, at_most_Q = others_ahead_bounds(found, positive_QK, difference_Q)
+        k_T = torch.tensor(sorted(ks))
+        missed_Q, perhaps_missed_Q = (
+            torch.searchsorted(k_T, n_Q, right=True) for n_Q in (ahead_Q, at_most_Q)
+        )
+        open_Q = counted_Q & (missed_Q != perhaps_missed_Q)  # a K lies between the bounds
         if self_index is not None:
             open_Q |= (gallery_labels[self_index] != query_labels).cpu()  # for rank_positives to refuse
     row_O = open_Q.nonzero().flatten().to(query_QD.device)
