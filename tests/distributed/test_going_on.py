@@ -40,7 +40,7 @@ def unbroken_and_stopped(folder: Path, step: int) -> dict[str, Any]:
         ended(folder / "stopped", strike={"step": step, "how": "SIGTERM"} if last else None)
     except SystemExit:
         found["step"] = saved(folder / "stopped")
-    return found | {"resumed": ended(folder / "stopped", "resume=auto")}
+    return found | {"gone on": ended(folder / "stopped", "resume=auto")}
 
 
 def killed(folder: Path) -> None:
@@ -48,7 +48,7 @@ def killed(folder: Path) -> None:
     ended(folder / "killed", every_step, strike={"step": 8, "how": "SIGKILL"})
 
 
-def resumed_after_death(folder: Path) -> tuple[Any, ...]:
+def gone_on_after_death(folder: Path) -> tuple[Any, ...]:
     return ended(folder / "killed", "resume=auto")
 
 
@@ -65,12 +65,12 @@ def two(tmp_path_factory) -> list[dict[str, Any]]:
 def test_two_processes_of_which_one_is_asked_to_stop_where_a_validation_is_due(two):
     for process in two:
         assert process["step"] == 4
-        assert differing(process["resumed"], process["unbroken"]) == []
+        assert differing(process["gone on"], process["unbroken"]) == []
 
 
 def test_two_processes_that_are_killed(two, tmp_path):
     with pytest.raises(ProcessExitedException):
         in_world(2, tmp_path, killed)
     assert saved(tmp_path / "killed") == 7
-    for ours, theirs in zip(in_world(2, tmp_path, resumed_after_death), two, strict=True):
+    for ours, theirs in zip(in_world(2, tmp_path, gone_on_after_death), two, strict=True):
         assert differing(ours, theirs["unbroken"]) == []
