@@ -47,13 +47,15 @@ def build(config: DictConfig, **extra: Any) -> Any:
 
 
 def check_run(config: DictConfig) -> None:
-    """Check a training configuration and build what needs no data, before anything is read or written.
+    """Check a training configuration and build all that needs no data, before anything is read or written.
 
     Raises:
         UserError: a key or a value is refused.
     """
     check_config(config)
     try_out(config)
+    build_module(config, num_classes=2)
+    build_trainer(config, with_loggers=False)
 
 
 def try_out(config: DictConfig) -> None:
@@ -66,9 +68,15 @@ def try_out(config: DictConfig) -> None:
     build_memory(config, embedding_dim=1)
     make_optimizer, make_scheduler = build(config.optimizer), build(config.scheduler)
     try:
-        make_scheduler(make_optimizer([torch.zeros(1, requires_grad=True)]))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"optimizer or scheduler: {error}") from error
+        optimizer = make_optimizer([torch.zeros(1, requires_grad=True)])
+        scheduler = make_scheduler(optimizer)
+        optimizer.step()
+        scheduler.step()
+    except (TypeError, ValueError, ArithmeticError) as error:
+        settings = [
+            f"scheduler.{key}={value}" for key, value in config.scheduler.items() if str(key)[0] != "_"
+        ]
+        raise UserError(f"optimizer or scheduler: {error} ({', '.join(settings)}).") from error
     headless = config.model.get("embedding_dim", "a head") is None
     for part, missing in (("loss", not list(loss.parameters())), ("head", headless)):
         if missing and config.lr_factors[part] != 1:
@@ -97,6 +105,10 @@ def build_loss(config: DictConfig, num_classes: int) -> Any:
     check_chunk(chunk)
     if keys.get("num_classes", num_classes) is None:
         keys["num_classes"] = num_classes
+    if keys.get("num_classes", num_classes) < num_classes:
+        raise UserError(
+            f"loss.num_classes={keys['num_classes']} is fewer than the {num_classes} classes trained on: leave it out."
+        )
     built = build(OmegaConf.create(keys))
     built.chunk = chunk
     return built
@@ -118,6 +130,11 @@ def build_memory(config: DictConfig, embedding_dim: int) -> CrossBatchMemory | N
 def build_module(config: DictConfig, num_classes: int, embedder: Embedder | None = None) -> EmbeddingModule:
     """The embedder, which may be built already, its loss, optimiser and schedule."""
     embedder = embedder or build(config.model)
+    if config.loss.get("embedding_dim", embedder.embedding_dim) != embedder.embedding_dim:
+        raise UserError(
+            f"loss.embedding_dim={config.loss.embedding_dim} is not the {embedder.embedding_dim} dimensions of the "
+            "embedding: leave it out."
+        )
     return EmbeddingModule(
         embedder=embedder,
         loss=build_loss(config.loss, num_classes),
@@ -130,10 +147,10 @@ def build_module(config: DictConfig, num_classes: int, embedder: Embedder | None
     )
 
 
-def build_trainer(config: DictConfig) -> pl.Trainer:
+def build_trainer(config: DictConfig, with_loggers: bool = True) -> pl.Trainer:
     """The trainer with the configured callbacks and loggers."""
     callbacks = [build(callback) for callback in config.callbacks.values() if callback]
-    loggers = [build(logger) for logger in (config.logger or {}).values() if logger]
+    loggers = [build(logger) for logger in (config.get("logger") or {}).values() if logger and with_loggers]
     interval = min(config.trainer.val_check_interval, config.trainer.max_steps)
     return build(
         config.trainer,

@@ -88,15 +88,18 @@ def _check_monitor(config: DictConfig) -> None:
             raise UserError(
                 f"callbacks.{part} chooses the checkpoint that is tested: keep it, and its {key}."
             )
-    ks, monitor = list(config.callbacks.recall.ks), config.callbacks.best_checkpoint.monitor
+    ks = list(config.callbacks.recall.ks)
     if 1 not in ks:
         raise UserError(f"dataset.recall_at={ks} must contain 1: runs are compared by Recall@1.")
-    recall = re.fullmatch(r"val/recall_at_(\d+)", monitor)
-    if recall and int(recall[1]) not in ks:
-        raise UserError(
-            f"callbacks.best_checkpoint.monitor={monitor} is not measured: add {recall[1]} to "
-            f"dataset.recall_at={ks}."
-        )
+    measured = [f"val/recall_at_{k}" for k in ks]
+    for name, callback in config.callbacks.items():
+        monitor = (callback or {}).get("monitor")
+        # What else is logged, such as train/loss, is known at the first validation.
+        if str(monitor).startswith(("val", "test")) and monitor not in measured:
+            raise UserError(
+                f"callbacks.{name}.monitor={monitor} is not measured in validation: take one of "
+                f"{', '.join(measured)}, or add its K to dataset.recall_at."
+            )
 
 
 def check(node: DictConfig, path: str = "") -> None:
@@ -145,7 +148,7 @@ def origin(written: Mapping[str, Any], key: str) -> str:
     """The key from which a value comes, through references such as `${dataset.max_steps}`; no resolver is called."""
     for _ in written:  # a longer chain of references never ends
         reference = re.fullmatch(REFERENCE, str(written.get(key)))
-        if not reference:
+        if not reference or reference[1] not in written:
             break
         key = reference[1]
     return key

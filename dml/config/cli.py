@@ -1,7 +1,9 @@
 """Shared by all commands: the folder of the configurations, and how a mistake is reported."""
 
 import functools
+import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,6 +32,7 @@ CONF = str(next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf
 
 # Lightning's own use of torch; a user cannot act on it.
 warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 # It counts steps in an epoch, but logs by steps in the run, so nothing is lost.
 warnings.filterwarnings(
     "ignore", message=r"The number of training batches \(\d+\) is smaller than the logging"
@@ -74,6 +77,11 @@ def one_sentence(name: str = "") -> Iterator[None]:
         sys.exit(f"Error: {error}")
     except REFUSED as error:
         sys.exit(f"Error: {explain(error, CONF, name, sys.argv[1:])}")
+    except ValueError as error:
+        null = [word for word in sys.argv if re.fullmatch(r"[\w/@.]+=null", word)]
+        if not (str(error).startswith("Config group override must be") and null):
+            raise
+        sys.exit(f"Error: {null[0]} is no option of a group; ~{null[0].partition('=')[0]} leaves it out.")
 
 
 class CheckFirst(Callback):
@@ -88,8 +96,9 @@ class CheckFirst(Callback):
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         HydraConfig.instance().set_config(config.copy())
-        own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-        if OmegaConf.is_interpolation(own, "run_dir"):
+        own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        written: Any = OmegaConf.to_container(own)
+        if "hydra:runtime" in str(written["run_dir"]):
             own.run_dir = "."  # Hydra's own folder is not yet there
         with one_sentence(), warnings.catch_warnings():
             warnings.simplefilter("ignore", Note)  # the run itself gives them
@@ -98,8 +107,8 @@ class CheckFirst(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Compose the first trial: an unknown key is refused before any trial runs."""
         overrides = OverridesParser.create().parse_overrides([*map(str, config.hydra.overrides.task)])
-        first = [
-            f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+        first: list[str] = [
+            f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
             if override.is_sweep_override()
             else str(override.input_line)
             for override in overrides

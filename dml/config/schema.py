@@ -29,12 +29,17 @@ KEYS: dict[str, Any] = {
     "scheduler": Any,
     "data.eval_batch_size": PositiveInt,
     "data.num_workers": NonNegativeInt | None,
+    "data.cache": bool | Literal["ram", "disk"],  # these two are met by what to write instead
     "data.cache_dir": Annotated[str, Field(min_length=1)],
     "trainer.max_steps": PositiveInt,
     "trainer.val_check_interval": PositiveInt,
     "trainer.log_every_n_steps": PositiveInt,
     "logger": Any,
     "callbacks": Any,
+    "callbacks.last_checkpoint.every_n_train_steps": PositiveInt | None,
+    "callbacks.pair_statistics.every_n_steps": PositiveInt,
+    "callbacks.progress.refresh_rate": NonNegativeInt,
+    "callbacks.best_checkpoint.mode": Literal["max", "min"],
     # Any other key of a dataset is read by a ${dataset.…} in its own yaml.
     "dataset.name": str,
     "dataset.root": str | None,

@@ -1,6 +1,7 @@
 from itertools import pairwise
 
 from jaxtyping import Float
+from pydantic import PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,7 +55,7 @@ def convnet_embedder(
     pool: str = "max",
     weights: str | None = None,
     freeze_batchnorm: bool = False,
-    blocks: int = 4,
+    blocks: PositiveInt = 4,
     grid: int | None = None,
 ) -> Embedder:
     """An embedder on the small network, whose input is pixels in [0, 1] without normalisation.

@@ -15,7 +15,8 @@ from pytorch_lightning import seed_everything
 from dml.analysis.baselines import baselines
 from dml.callbacks.checkpoint import BestCheckpoint
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
-from dml.config.build import build, build_data, build_module, build_trainer, check_run
+from dml.config.build import build, build_data, build_module, build_trainer, try_out
+from dml.config.check import check_config
 from dml.data.datamodule import EmbeddingDataModule
 from dml.data.split import describe, fingerprint
 from dml.distributed import is_first_process
@@ -41,7 +42,8 @@ log = logging.getLogger(__name__)
 def train(config: DictConfig) -> dict[str, Any]:
     """Compose, fit, test, report; returns what `metrics.json` holds."""
     resumed = begin(config)
-    check_run(config)
+    check_config(config)
+    try_out(config)
     seed_everything(config.seed, workers=True, verbose=False)
     embedder = build(config.model)
     data = build_data(config)

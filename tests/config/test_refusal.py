@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dml.config.build import build_module
+from dml.errors import UserError
+
 Refused = Callable[..., str]
 
 
@@ -78,7 +81,7 @@ def test_a_mistyped_name_is_met_by_what_was_meant(refused: Refused, typed: str, 
         (["loss.alpha=[1"], "loss.alpha=[1 cannot be read"),
         (["loss.alpha=1,2"], "--multirun"),
         (["-m", "loss.lam=1,2"], "did you mean loss.lambda?"),
-        (["-m", "loss=ms,multi_similarity"], "did you mean loss=ms?"),
+        (["-m", "loss=multi_similarity,ms"], "did you mean loss=ms?"),
         (["resume=true"], "resume=true must be"),
         (["+loss.lam=1"], "There is no key loss.lam: did you mean loss.lambda?"),
     ],
@@ -166,10 +169,10 @@ VALUES = {
         "callbacks.best_checkpoint.monitor=val/recal_at_1",
         "callbacks.best_checkpoint.mode=most",
         "+callbacks.mine._target_=nowhere.Callback",
-        "+callbacks.stop={_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: val/recal_at_1}",
+        "+callbacks.stop={_target_:pytorch_lightning.callbacks.EarlyStopping,monitor:val/recal_at_1}",
     ],
     "a scheduler": ["scheduler=cosine scheduler.T_max=0", "scheduler.milestones=[nan]"],
-    "a proxy": ["loss=proxy_anchor loss.embedding_dim=3", "loss=proxy_anchor loss.num_classes=3"],
+    "a proxy": ["loss=proxy_anchor loss.embedding_dim=3"],
     "the trainer": [
         "trainer.accelerator=abacus",
         "trainer.precision=17",
@@ -187,6 +190,12 @@ def test_a_value_that_cannot_be_is_refused_before_anything_is_written(refused: R
     said = refused("train", *typed.split(" "))
     key = typed.split(" ")[-1].split("=")[0].lstrip("+")
     assert any(part in said for part in (key, key.rpartition(".")[2])), said
+
+
+def test_proxies_for_too_few_classes_are_refused_when_the_classes_are_known(compose) -> None:
+    config = compose("loss=proxy_anchor", "loss.num_classes=3")
+    with pytest.raises(UserError, match=r"loss\.num_classes=3 is fewer than the 4 classes trained on"):
+        build_module(config, num_classes=4)
 
 
 def test_torch_is_imported_only_for_a_command_line_that_composes(tmp_path: Path) -> None:
