@@ -197,7 +197,7 @@ def _problems(files: Sequence[Path], decode: bool) -> list[str | None]:
         problems = _of_each(problem, files, threads_a_core=1 if decode else 4)
     bad = {file for file, found in zip(files, problems, strict=True) if found}
     for message, of in warned.items():
-        if good := [str(file) for file in dict.fromkeys(of) if file not in bad]:
+        if good := sorted(str(file) for file in {*of} - bad):
             _note(f"{quote(good)}: {message}")
     return problems
 
