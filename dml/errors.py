@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -39,11 +40,15 @@ def printed_notes() -> Iterator[None]:
     with warnings.catch_warnings():
         usual = warnings.showwarning
 
-        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        def show(
+            message: Warning | str, category: type[Warning], filename: str, *place: Any, **more: Any
+        ) -> None:
             from dml.distributed import is_first_process  # imports torch
 
+            if Path(filename).parent.name == "PIL":
+                return  # the checks before training have said it, with the name of the image
             if not issubclass(category, Note):
-                usual(message, category, *place, **more)
+                usual(message, category, filename, *place, **more)
             elif is_first_process():
                 print(f"Note: {message}", file=sys.stderr)
 

@@ -3,7 +3,7 @@
     python -m dml.prepare cub --root data
     python -m dml.prepare cars --root data --archive cars_train.tgz cars_test.tgz car_devkit.tgz
     python -m dml.prepare omniglot_small dataset.subset=small2 --root data
-    python -m dml.prepare folder --root my_images --duplicates
+    python -m dml.prepare folder --root my_images --verify --duplicates
 
 What is there already is checked and left as it is, so running it again does no harm.
 """
@@ -22,12 +22,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dml.config.cli import CONF
-from dml.data.checks import check_dataset, copies
+from dml.data.checks import BadFiles, check_dataset, copies
 from dml.data.download import check_md5, extract
 from dml.data.split import Split, describe
 from dml.errors import Note, UserError, permitted, printed_notes
 
 LOOSE = {".mat", ".txt", ".csv"}
+LISTED = 1000
 
 
 def datasets() -> list[str]:
@@ -36,7 +37,13 @@ def datasets() -> list[str]:
 
 
 @permitted()
-def prepare(name: str, root: Path, archives: Sequence[Path] = (), overrides: Sequence[str] = ()) -> Split:
+def prepare(
+    name: str,
+    root: Path,
+    archives: Sequence[Path] = (),
+    overrides: Sequence[str] = (),
+    verify: bool = False,
+) -> Split:
     """The dataset in `root`; if it is not there, unpacked from `archives` or fetched.
 
     Args:
@@ -44,6 +51,7 @@ def prepare(name: str, root: Path, archives: Sequence[Path] = (), overrides: Seq
         root: what `dataset.root` will be.
         archives: archives, or loose annotation files, that lie elsewhere.
         overrides: of the dataset's keys, such as "dataset.subset=small2".
+        verify: decode every image, not its header alone.
 
     Raises:
         UserError: it cannot be had, or is not what it should be; see `check_dataset`.
@@ -65,7 +73,7 @@ def prepare(name: str, root: Path, archives: Sequence[Path] = (), overrides: Seq
             warnings.warn(
                 f"{root} holds {name} already, so nothing was unpacked into it.", Note, stacklevel=2
             )
-    check_dataset(split)
+    check_dataset(split, decode=verify)
     return split
 
 
@@ -124,6 +132,13 @@ def report_duplicates(split: Split) -> str:
     return "\n".join([f"Identical images under different classes: {len(lines)}", *sorted(lines)])
 
 
+def listed(problems: Sequence[str]) -> str:
+    """One line a file that cannot be used, up to 1,000 of them."""
+    lines = [f"  {problem.rpartition(': ')[0]}" for problem in problems[:LISTED]]
+    more = [f"  and {len(problems) - LISTED:,} more"] if len(problems) > LISTED else []
+    return "\n".join(lines + more)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -135,18 +150,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", metavar="dataset.KEY=VALUE", help="as for training")
     parser.add_argument("--root", type=Path, required=True, help="what dataset.root will be")
     parser.add_argument("--archive", type=Path, nargs="+", default=[], help="archives that you have already")
+    parser.add_argument("--verify", action="store_true", help="decode every image, not its header alone")
     parser.add_argument("--duplicates", action="store_true", help="look for one image under several classes")
     given = parser.parse_intermixed_args(argv)
+    overrides = [override for override in given.overrides if override != "verify=true"]
+    verify = given.verify or len(overrides) < len(given.overrides)
     with printed_notes():
         try:
-            split = prepare(given.dataset, given.root, given.archive, given.overrides)
+            split = prepare(given.dataset, given.root, given.archive, overrides, verify)
         except UserError as error:
             print(f"Error: {error}", file=sys.stderr)
+            if isinstance(error, BadFiles) and len(error.problems) > 1:
+                print(listed(error.problems), file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("Stopped; run the same command again to go on.", file=sys.stderr)
             return 130
-    command = " ".join([f"dataset={given.dataset}", *given.overrides])
+    command = " ".join([f"dataset={given.dataset}", *overrides])
     print(describe(given.dataset, split))
     print(f"Next: python -m dml.train {command} \"dataset.root='{given.root}'\"")
     if given.duplicates:

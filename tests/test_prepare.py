@@ -201,6 +201,31 @@ def test_missing_and_empty_images_are_counted(tmp_path: Path) -> None:
         prepare.prepare("cub", tmp_path)
 
 
+@pytest.mark.parametrize("asked", ["--verify", "verify=true"])
+def test_all_bad_images_are_listed_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    write_tree(tmp_path, dict.fromkeys("abcd", 3))
+    (tmp_path / "b" / "1.png").write_text("no image")
+    assert run("folder", "--root", tmp_path) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    cut = tmp_path / "c" / "2.png"
+    cut.write_bytes(cut.read_bytes()[:60])
+    (tmp_path / "d" / "0.png").unlink()
+    (tmp_path / "d" / "0.png").symlink_to("0.png")
+    assert run("folder", "--root", tmp_path) == 1  # whatever the headers tell
+    assert capsys.readouterr().err.count("\n") == 3
+    assert run("folder", "--root", tmp_path, asked) == 1
+    first, *listed = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"Error: {tmp_path}/b/1.png is empty or not an image")
+    assert first.endswith("(and 2 more such files).")
+    for line, name in zip(listed, ["b/1.png", "c/2.png", "d/0.png"], strict=True):
+        assert line.startswith(f"  {tmp_path}/{name} ")
+    monkeypatch.setattr(prepare, "LISTED", 2)
+    run("folder", "--root", tmp_path, asked)
+    assert capsys.readouterr().err.endswith("\n  and 1 more\n")
+
+
 def test_own_images_are_looked_into(tmp_path: Path) -> None:
     write_tree(tmp_path, {"a": 2, "b": 2})
     (tmp_path / "b" / "0.png").write_text("no image")

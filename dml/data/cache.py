@@ -52,7 +52,7 @@ class ImageCache:
         kept = self.folder / f"{hashlib.sha256(os.fsencode(key)).hexdigest()}.ppm"
         try:
             if abs(kept.stat().st_mtime - state.st_mtime) < 2:
-                with Image.open(kept) as found:
+                with Image.open(kept, formats=["PPM"]) as found:
                     found.load()
                     return found
         except OSError:  # not there, or cut short

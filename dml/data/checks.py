@@ -6,30 +6,33 @@ import unicodedata
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import TypeVar
+from threading import local
+from typing import Any, TypeVar
 
 import numpy as np
 
-from dml.data.read_image import opened
+from dml.data.read_image import opened, read_image
 from dml.data.split import Entry, Split
 from dml.errors import Note, UserError, quote
 
 T = TypeVar("T")
 TAIL_BYTES = 1024
+LISTED = 20
 ROLES = {"train": "training", "query": "test", "gallery": "gallery"}
 
 
-def check_dataset(split: Split) -> None:
-    """All checks before training: the split, every file's header, copies.
+def check_dataset(split: Split, decode: bool = False) -> None:
+    """All checks before training: the split, every file's header or all of the file, copies.
 
     Raises:
         UserError: from `check_split` or `check_files`.
     """
     check_split(split)
-    check_files([entry.image for entry in _on_disk(split.entries())])
+    check_files([entry.image for entry in _on_disk(split.entries())], decode)
     warn_of_copies(split)
 
 
@@ -122,23 +125,81 @@ def _check_something_to_find(split: Split) -> None:
         )
 
 
-def check_files(files: Sequence[Path]) -> None:
-    """Raise UserError naming the first file that is missing, locked, empty, thinner than 1:256 or no image.
+class BadFiles(UserError):
+    """Images that cannot be used; the message names the first, `problems` is a sentence on each."""
 
-    Reads headers only, about 0.1 ms a file; a file cut short further on is found when it is decoded.
-    """
-    problems = [problem for problem in _of_each(_problem, files) if problem]
-    if problems:
+    def __init__(self, problems: Sequence[str]) -> None:
         more = f" (and {len(problems) - 1:,} more such files)" if len(problems) > 1 else ""
-        raise UserError(f"{problems[0].rstrip('.')}{more}.")
+        super().__init__(f"{problems[0].rstrip('.')}{more}.")
+        self.problems = problems
 
 
-def _problem(file: Path) -> str | None:
-    try:
-        with opened(file):
-            return None
-    except UserError as error:
-        return str(error)
+def check_files(files: Sequence[Path], decode: bool = False) -> None:
+    """Check that every file is an image.
+
+    Args:
+        files: to check.
+        decode: decode them fully; else only headers are read, about 0.1 ms a file, and a file that is damaged further
+            on is found when it is decoded.
+
+    Raises:
+        BadFiles: some are missing, locked, empty, thinner than 1:256, no images or, if decoded, damaged.
+    """
+    if problems := [problem for problem in _problems(files, decode) if problem]:
+        raise BadFiles(problems)
+
+
+def without_bad_files(split: Split) -> tuple[Split, list[str]]:
+    """The split without the images that cannot be decoded, and their names; a note lists them."""
+    files = [entry.image for entry in _on_disk(split.entries())]
+    bad = {file for file, problem in zip(files, _problems(files, decode=True), strict=True) if problem}
+    if not bad:
+        return split, []
+    left_out = [entry.name for entry in _on_disk(split.entries()) if entry.image in bad]
+    more = f" and {len(left_out) - LISTED:,} more" if len(left_out) > LISTED else ""
+    _note(
+        f"Images that cannot be decoded are left out, {len(left_out):,}: {', '.join(left_out[:LISTED])}{more}."
+    )
+    kept: dict[str, Any] = {
+        role: samples.subset(np.array([image not in bad for image in samples.images], dtype=bool))
+        for role, samples in split.roles().items()
+        if not isinstance(samples.images, np.ndarray)
+    }
+    return replace(split, **kept), left_out
+
+
+def _problems(files: Sequence[Path], decode: bool) -> list[str | None]:
+    """What is wrong with each file; what Pillow warns of others becomes a note that names a file.
+
+    Raises:
+        UserError: memory or open files ran out, which says nothing about the file.
+    """
+    here, warned = local(), defaultdict(list)
+
+    def problem(file: Path) -> str | None:
+        here.file = file
+        try:
+            if decode:
+                read_image(file, channels=3)
+            else:
+                with opened(file):
+                    pass
+        except UserError as error:
+            if isinstance(error.__cause__, MemoryError):
+                raise
+            return str(error)
+        return None
+
+    # Here and not around each file, since all threads share the filters.
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda message, *_, **__: warned[str(message)].append(here.file)
+        problems = _of_each(problem, files, threads_a_core=1 if decode else 4)
+    bad = {file for file, found in zip(files, problems, strict=True) if found}
+    for message, of in warned.items():
+        if good := sorted(str(file) for file in {*of} - bad):
+            _note(f"{quote(good)}: {message}")
+    return problems
 
 
 def warn_of_copies(split: Split) -> None:
@@ -200,9 +261,9 @@ def _grouped(items: Sequence[T], keys: Iterable[Hashable]) -> list[list[T]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _of_each(function: Callable[[Path], T], files: Sequence[Path]) -> list[T]:
+def _of_each(function: Callable[[Path], T], files: Sequence[Path], threads_a_core: int = 4) -> list[T]:
     """The function's value for every file; on more threads than cores, since a network disk is slow to answer."""
-    with ThreadPool(min(32, 4 * (os.cpu_count() or 1))) as pool:
+    with ThreadPool(min(32, threads_a_core * (os.cpu_count() or 1))) as pool:
         return pool.map(function, files)
 
 

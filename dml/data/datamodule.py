@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as pl
@@ -11,12 +11,13 @@ import torch
 from joblib import cpu_count
 from torch.utils.data import DataLoader
 
-from dml.data.checks import check_dataset
+from dml.data.checks import check_dataset, without_bad_files
 from dml.data.dataset import ImageDataset, Transform, collate
 from dml.data.loader import TrainLoader, whole_batches
 from dml.data.protocol import EvaluationSet, split_by_protocol
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples, Split
+from dml.distributed import gather_objects
 from dml.errors import UserError, permitted
 
 
@@ -44,6 +45,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
         pin_memory: page-locked batches, for faster copies to a GPU; nothing where there is none.
         cache: keep decoded and resized images in files, see `ImageCache`; False decodes them each time.
         cache_dir: folder of the cache's files.
+        on_bad_image: "error" refuses a dataset with an image that cannot be read; "skip" decodes all images before
+            training and leaves those out, so that the split and its fingerprint are others.
 
     Attributes:
         loaded_split: the dataset; like the following, there after `setup`.
@@ -51,6 +54,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         train_set: the images trained on, labels 0 … C−1.
         train_classes: names of the classes trained on, before `extra_classes`.
         num_classes: C, number of classes trained on.
+        skipped: names of the images left out by `on_bad_image`; None if that is "error".
 
     Raises:
         UserError: in `setup`, whatever is wrong with the dataset, as far as reading headers tells.
@@ -73,6 +77,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         pin_memory: bool = True,
         cache: bool | str = False,
         cache_dir: str | Path = "~/.cache/dml",
+        on_bad_image: Literal["error", "skip"] = "error",
     ) -> None:
         super().__init__()
         if not isinstance(cache, bool):
@@ -82,19 +87,29 @@ class EmbeddingDataModule(pl.LightningDataModule):
             )
         if protocol not in ("paper", "holdout"):
             raise UserError(f"protocol={protocol} must be paper or holdout.")
+        if on_bad_image not in ("error", "skip"):
+            raise UserError(f"data.on_bad_image={on_bad_image} must be error or skip.")
         self.split, self.sampler, self.seed = split, sampler, seed
         self.resize, self.train_transform, self.eval_transform = resize, train_transform, eval_transform
         self.channels, self.extra_classes = channels, extra_classes
         self.protocol, self.eval_batch_size = protocol, eval_batch_size
         self.num_workers, self.pin_memory = num_workers, pin_memory
         self.cache_dir = Path(cache_dir).expanduser() if cache else None
+        self.skipped: list[str] | None = None if on_bad_image == "error" else []
 
     def setup(self, stage: str | None = None) -> None:
         """Load and check the dataset, once."""
         if hasattr(self, "loaded_split"):
+            if self.skipped is not None and len({*map(str, gather_objects(self.skipped))}) > 1:
+                raise UserError(
+                    "The processes of this run cannot decode different images: look at the disk, or leave out what "
+                    "python -m dml.prepare … --verify lists."
+                )
             return
         with permitted():
             split = self.split if isinstance(self.split, Split) else self.split()
+        if self.skipped is not None:
+            split, self.skipped = without_bad_files(split)
         check_dataset(split)
         train, self._evaluation = split_by_protocol(split, self.protocol)
         kept, labels = np.unique(train.labels, return_inverse=True)
@@ -103,6 +118,12 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.train_set = train if self.extra_classes is None else self.extra_classes(train)
         self.num_classes = len(np.unique(self.train_set.labels))
         self.loaded_split = split
+
+    def skipped_figures(self) -> dict[str, Any]:
+        """Number and names of the images left out, for `metrics.json`; nothing where none may be."""
+        if self.skipped is None:
+            return {}
+        return {"images_skipped": len(self.skipped), "skipped_images": self.skipped}
 
     def evaluation_set(self, stage: str) -> EvaluationSet:
         """The images of stage "val" or "test", in the order of their batches' indices."""

@@ -8,8 +8,9 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import pooch
 import requests
@@ -21,6 +22,7 @@ T = TypeVar("T")
 TIMEOUT_SECONDS = 30
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
 JUNK = "__MACOSX"
+DEEPEST = 100
 
 
 class Source(NamedTuple):
@@ -189,15 +191,27 @@ def _unpack(archive: Path, file: BinaryIO, staging: Path) -> None:
     # A tar first: one that ends with a zip passes for a zip.
     if tarfile.is_tarfile(archive):
         with tarfile.open(fileobj=file) as tar:
-            tar.extractall(staging, filter="data")
+            tar.extractall(staging, filter=partial(_shallow, archive))
         return
     with zipfile.ZipFile(file) as opened:
         for info in opened.infolist():
+            _check_depth(archive, info.filename)
             if info.flag_bits & 1:
                 raise UserError(f"{archive} is locked with a password: get the version without one.")
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise UserError(f"{archive} holds {info.filename!r}, a link: not unpacked.")
         opened.extractall(staging)
+
+
+def _shallow(archive: Path, member: tarfile.TarInfo, path: Any) -> tarfile.TarInfo | None:
+    _check_depth(archive, member.name)
+    return tarfile.data_filter(member, path)
+
+
+def _check_depth(archive: Path, name: str) -> None:
+    """Refuse what Python's own functions, which call themselves for each folder, can neither make nor remove."""
+    if name.count("/") > DEEPEST:
+        raise UserError(f"{archive} holds folders more than {DEEPEST} deep: it is no dataset, get another.")
 
 
 def _place(staging: Path, folder: Path, archive: Path) -> None:

@@ -1,24 +1,34 @@
 """Image files as 8-bit RGB or grey, whatever they are inside."""
 
+import errno
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dml.errors import UserError
 
+# Pillow's names of the formats in docs/datasets.md. Of others it would start programs (Ghostscript for PostScript).
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MODES = {1: "L", 3: "RGB"}
 WITH_ALPHA = {"RGBA", "RGBa", "LA", "La", "PA"}
 # Longer side over shorter; a resize of the shorter side would make a thinner image very long.
 THINNEST = 256
+# From 90 million pixels on, where Pillow warns, a byte of the file holds at most so many pixels: deflate's best ratio.
+LARGE, DENSEST = 89_478_485, 1032
 WIDE = 65_535
+# Pillow scales these pixels of a PNG to 8 bits, but not the transparent shade that the file names.
+SHADES = {"L;2": 85, "L;4": 17, "RGB;16B": 1 / 256}
 PROBLEMS: dict[type[Exception], str] = {
     FileNotFoundError: "is missing or a broken link",
     PermissionError: "may not be read (permission denied)",
     UnidentifiedImageError: "is empty or not an image that can be read",
 }
+SHORT_OF = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 
 def read_image(file: Path, channels: int) -> Image.Image:
@@ -26,14 +36,18 @@ def read_image(file: Path, channels: int) -> Image.Image:
 
     As a person sees it: turned upright by its EXIF orientation (the readers of the papers left such images
     lying), transparent parts on white, 16 bits a channel scaled to 8, CMYK and palettes in their colours, and
-    of a moving image the first frame. The content decides what kind of file it is, not the extension.
+    of a moving image the first frame. The content decides what kind of file it is, not the extension. Metadata
+    that cannot be read counts as none.
 
     Raises:
-        UserError: from `opened`; the file is cut short, or has values that are no shades of grey.
+        UserError: from `opened`; the file is damaged as far as its decoder tells, or has values that are no shades.
     """
     with opened(file) as image:
+        if image.format in ("JPEG", "MPO"):
+            _check_jpeg(file, image.mode)
+        _scale_transparency(image)
         image.load()
-        ImageOps.exif_transpose(image, in_place=True)
+        _turn_upright(image)
         return _in_mode(image, MODES[channels])
 
 
@@ -42,24 +56,75 @@ def opened(file: Path) -> Iterator[Image.Image]:
     """An image file of which the header has been read.
 
     Raises:
-        UserError: the file is missing, locked, no image, thinner than 1:256, or what is done inside fails; names it.
+        UserError: the file is missing, locked, no image, thinner than 1:256, of float or CIELAB values, of far more
+            pixels than its bytes can hold, or what is done inside fails; names it. Caused by a MemoryError where the
+            machine, not the file, is to blame.
     """
     try:
-        with Image.open(file) as image:
-            width, height = image.size
-            if max(width, height) > THINNEST * min(width, height):
-                raise ValueError(f"{width}×{height} pixels, thinner than 1:{THINNEST}")
+        status = file.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise ValueError("it is not a regular file")
+        with Image.open(file, "r", FORMATS) as image:
+            _check_header(image, status.st_size)
             yield image
     # Decoders raise many kinds of errors: OSError, SyntaxError, ValueError, struct.error …
     except Exception as error:
-        problem = PROBLEMS.get(type(error), f"cannot be read as an image ({' '.join(str(error).split())})")
+        if _is_shortage(error):
+            raise UserError(
+                f"Memory or open files ran out while {file} was read: lower data.num_workers or data.eval_batch_size."
+            ) from MemoryError()
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        problem = PROBLEMS.get(type(error), f"cannot be read as an image ({reason})")
         raise UserError(f"{file} {problem}: unpack or download it again, or leave it out.") from error
+
+
+def _is_shortage(error: Exception) -> bool:
+    return (
+        isinstance(error, MemoryError)
+        or getattr(error, "errno", None) in SHORT_OF
+        or str(error).startswith("out of memory")  # Pillow's decoders raise an OSError
+    )
+
+
+def _check_header(image: Image.Image, size: int) -> None:
+    width, height = image.size
+    if max(width, height) > THINNEST * min(width, height):
+        raise ValueError(f"{width}×{height} pixels, thinner than 1:{THINNEST}")
+    if width * height > max(LARGE, DENSEST * size):
+        raise ValueError(f"{size:,} bytes cannot hold the {width}×{height} pixels that it claims")
+    if image.mode in ("F", "LAB"):
+        raise ValueError("its values are not shades of 8 or 16 bits")
+
+
+def _check_jpeg(file: Path, mode: str) -> None:
+    """Raise ValueError for what libjpeg warns of; Pillow drops its warnings and fills the rest with grey."""
+    colorspace = {"L": "GRAY", "CMYK": "CMYK"}.get(mode, "RGB")
+    # At an eighth of the size, which leaves out most of the work but reads all of the data.
+    simplejpeg.decode_jpeg(file.read_bytes(), colorspace, min_height=1, min_width=1, strict=True)
+
+
+def _scale_transparency(image: Image.Image) -> None:
+    tiles = getattr(image, "tile", None)
+    factor = SHADES.get(str(tiles[0][3])) if tiles and image.format == "PNG" else None
+    if factor and "transparency" in image.info:
+        shade = image.info["transparency"]
+        colour = tuple(int(s * factor) for s in np.atleast_1d(shade))
+        image.info["transparency"] = colour if image.mode == "RGB" else colour[0]
+
+
+def _turn_upright(image: Image.Image) -> None:
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except MemoryError:
+        raise
+    except Exception:  # unreadable EXIF raises as many kinds of errors as a decoder
+        pass
 
 
 def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     if image.mode == mode and "transparency" not in image.info:
         return image
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+    if image.mode == "I" or image.mode.startswith("I;"):
         image = _eight_bits(image)
     elif image.mode in WITH_ALPHA or "transparency" in image.info:
         colours = image.convert("RGBA")
@@ -71,6 +136,8 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """A grey image of 16 bits in 8; PIL's own conversion clips all but the darkest shades to white."""
     values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > WIDE:
+    if values.min() < 0 or values.max() > WIDE:
         raise ValueError("its values are not shades of 8 or 16 bits")
-    return Image.fromarray(np.round(values * (255 / WIDE)).astype(np.uint8))
+    shades = np.round(values * (255 / WIDE)).astype(np.uint8)
+    shades[values == image.info.get("transparency", -1)] = 255
+    return Image.fromarray(shades)

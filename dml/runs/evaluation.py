@@ -37,7 +37,12 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     }
     if trainer.is_global_zero:
         print_table(f"{run.dataset.name}, {config.ckpt_path}", {"test": without_prefix(test, "test")})
-    return test | {"dataset": run.dataset.name, "fingerprint": fingerprint(data.loaded_split)}
+    return {
+        **test,
+        "dataset": run.dataset.name,
+        "fingerprint": fingerprint(data.loaded_split),
+        **data.skipped_figures(),
+    }
 
 
 def given(config: DictConfig) -> dict[str, Any]:

@@ -79,6 +79,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         "seed": config.seed,
         "dataset": config.dataset.name,
         "fingerprint": fingerprint(data.loaded_split),
+        **data.skipped_figures(),
         "protocol": f"{config.protocol}: {PROTOCOLS[config.protocol]}",
     }
 

@@ -180,6 +180,21 @@ def test_nothing_is_written_outside(tmp_path: Path, name: str, form: str) -> Non
     assert not Path("/evil.txt").exists()
 
 
+@pytest.mark.parametrize("form", ["zip", "tar", "tar with every folder"])
+def test_folders_too_deep_to_be_removed_again(tmp_path: Path, form: str) -> None:
+    name = "top" + "/n" * 1500
+    if form == "zip":
+        archive = make_zip(tmp_path / "a.zip", {f"{name}/a.txt": ""})
+    elif form == "tar":
+        archive = make_tar(tmp_path / "a.tgz", [member(f"{name}/a.txt")])
+    else:
+        folders = [member("top" + "/n" * depth, tarfile.DIRTYPE) for depth in range(1500)]
+        archive = make_tar(tmp_path / "a.tgz", folders)
+    with pytest.raises(UserError, match=r"^.*a.(zip|tgz) holds folders more than 100 deep"):
+        extract(archive, tmp_path / "root")
+    assert left_in(tmp_path / "root") == []
+
+
 @pytest.mark.parametrize(
     "unsafe",
     [
