@@ -29,6 +29,7 @@ KEYS: dict[str, Any] = {
     "scheduler": Any,
     "data.eval_batch_size": PositiveInt,
     "data.num_workers": NonNegativeInt | None,
+    "data.worker_timeout": NonNegativeFloat,
     "data.cache_dir": Annotated[str, Field(min_length=1)],
     "trainer.max_steps": PositiveInt,
     "trainer.val_check_interval": PositiveInt,

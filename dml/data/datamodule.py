@@ -18,6 +18,7 @@ from dml.data.protocol import EvaluationSet, split_by_protocol
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples, Split
 from dml.errors import UserError, permitted
+from dml.runs.failures import kill_when_orphaned
 
 
 class EmbeddingDataModule(pl.LightningDataModule):
@@ -41,6 +42,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         eval_batch_size: images a batch in validation and test.
         num_workers: processes that load images; None takes none for images in memory, else one a core,
             at most 8.
+        worker_timeout: seconds to wait for a batch from them, after which one is taken to hang; 0 waits for ever.
         pin_memory: page-locked batches, for faster copies to a GPU; nothing where there is none.
         cache: keep decoded and resized images in files, see `ImageCache`; False decodes them each time.
         cache_dir: folder of the cache's files.
@@ -70,6 +72,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         seed: int = 0,
         eval_batch_size: int = 256,
         num_workers: int | None = None,
+        worker_timeout: float = 300,
         pin_memory: bool = True,
         cache: bool | str = False,
         cache_dir: str | Path = "~/.cache/dml",
@@ -86,7 +89,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.resize, self.train_transform, self.eval_transform = resize, train_transform, eval_transform
         self.channels, self.extra_classes = channels, extra_classes
         self.protocol, self.eval_batch_size = protocol, eval_batch_size
-        self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.num_workers, self.worker_timeout, self.pin_memory = num_workers, worker_timeout, pin_memory
         self.cache_dir = Path(cache_dir).expanduser() if cache else None
 
     def setup(self, stage: str | None = None) -> None:
@@ -141,6 +144,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
         return {
             "dataset": ImageDataset(samples, transform, self.channels, self.resize, self.cache_dir),
             "num_workers": workers,
+            "timeout": self.worker_timeout if workers else 0,
+            "worker_init_fn": kill_when_orphaned,
             "persistent_workers": workers > 0,
             "pin_memory": self.pin_memory and torch.cuda.is_available(),
             "collate_fn": collate,

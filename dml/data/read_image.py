@@ -50,6 +50,8 @@ def opened(file: Path) -> Iterator[Image.Image]:
             if max(width, height) > THINNEST * min(width, height):
                 raise ValueError(f"{width}×{height} pixels, thinner than 1:{THINNEST}")
             yield image
+    except MemoryError:  # not the image's fault
+        raise
     # Decoders raise many kinds of errors: OSError, SyntaxError, ValueError, struct.error …
     except Exception as error:
         problem = PROBLEMS.get(type(error), f"cannot be read as an image ({' '.join(str(error).split())})")
