@@ -153,8 +153,8 @@ class BestCheckpoint(ModelCheckpoint):
 class LastCheckpoint(Checkpoint):
     """Writes `last.ckpt` after every validation, every so many steps, at the end, and when asked to stop.
 
-    The one before it stays as `previous.ckpt` until training is complete. Ctrl-C, SIGTERM and SIGHUP stop after the step,
-    and after the validation if one is due. A step that fails writes nothing: the weights may be the cause.
+    The one before it stays as `previous.ckpt` until training is complete. Ctrl-C, SIGTERM and SIGHUP stop after the
+    step, and after the validation if one is due. A step that fails writes nothing: the weights may be the cause.
 
     Args:
         dirpath: folder of the checkpoint.

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
@@ -89,7 +90,7 @@ class QuietWandbLogger(WandbLogger):
         except wandb.errors.Error as error:
             raise UserError(f"logger.wandb: {str(error).splitlines()[0]}") from error
         if not self.said and is_first_process() and not run.disabled:
-            print(f"W&B: {run.url or f'{Path(run.dir).parent}, to upload: wandb sync --append'}")
+            print(f"W&B: {f'wandb sync --append {Path(run.dir).parent}' if run.offline else run.url}")
         self.said = True
         return run
 
@@ -119,6 +120,7 @@ def wandb_logger(
     Raises:
         UserError: checkpoints cannot be uploaded from an offline run.
     """
+    os.environ.setdefault("WANDB_SILENT", "true")  # it would print 25 lines a run
     import wandb
 
     wandb.finish()  # a second run in one process would otherwise continue the first
@@ -130,7 +132,7 @@ def wandb_logger(
     if log_model and mode in OFFLINE:
         raise UserError("logger.wandb.log_model=true needs an online run: `wandb login` first.")
     kept = Path(save_dir, WANDB_ID)
-    id = id or (kept.read_text().strip() if kept.is_file() else "") or wandb.util.generate_id()
+    id = id or (kept.read_text().strip() if kept.is_file() else "") or uuid4().hex[:12]
     if is_first_process() and mode != "disabled":
         with whole_file(kept) as part:
             part.write_text(id)
@@ -146,5 +148,4 @@ def wandb_logger(
         id=id,  # of a run that is resumed; Lightning adds resume="allow"
         entity=entity,
         notes=notes,
-        settings=wandb.Settings(silent=True),
     )
