@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from dml.data.checks import check_dataset
 from dml.data.dataset import ImageDataset, Transform, collate
-from dml.data.loader import TrainLoader, whole_batches
+from dml.data.loader import TimedLoader, TrainLoader, whole_batches
 from dml.data.protocol import EvaluationSet, split_by_protocol
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples, Split
@@ -130,7 +130,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
     def _evaluation_loader(self, stage: str) -> DataLoader[dict[str, Any]]:
         samples = self.evaluation_set(stage).samples
         batches = whole_batches(len(samples), self.eval_batch_size, *self._process())
-        return DataLoader(batch_sampler=batches, **self._options(samples, self.eval_transform))
+        return TimedLoader(batch_sampler=batches, **self._options(samples, self.eval_transform))
 
     def _process(self) -> tuple[int, int]:
         """Rank of this process and number of processes."""
@@ -144,7 +144,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         return {
             "dataset": ImageDataset(samples, transform, self.channels, self.resize, self.cache_dir),
             "num_workers": workers,
-            "timeout": self.worker_timeout if workers else 0,
+            "seconds": self.worker_timeout if workers else 0,
             "worker_init_fn": kill_when_orphaned,
             "persistent_workers": workers > 0,
             "pin_memory": self.pin_memory and torch.cuda.is_available(),

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from dml.errors import UserError, unusable
 
-STARTED_BY = "DML_STARTED_BY"  # process that started this one, a rank or a sweep
+STARTED_BY = "DML_STARTED_BY"  # process that starts another: the first rank, or a sweep
+ENDS_WITH = "DML_ENDS_WITH"  # process with which this one ends
 PATIENCE = 10  # seconds that the first process has to end by itself
 PR_SET_PDEATHSIG = 1
 
@@ -54,7 +55,11 @@ def machine_failures() -> Iterator[None]:
         sentence, lost = explained(error)
         if sentence is None:
             raise
-        if lost and "LOCAL_RANK" in os.environ and started_by() == os.getppid():
+        if (
+            lost
+            and os.environ.get("LOCAL_RANK", "0") != "0"
+            and os.environ.get(ENDS_WITH) == str(os.getppid())
+        ):
             time.sleep(PATIENCE)
             print(f"Error: {sentence}", file=sys.stderr, flush=True)
             os.kill(os.getppid(), signal.SIGKILL)
@@ -72,20 +77,16 @@ def explained(error: BaseException) -> tuple[str | None, bool]:
     return None, False
 
 
-def started_by() -> int | None:
-    """Process that started this one, if it is one of this package's."""
-    return int(os.environ[STARTED_BY]) if STARTED_BY in os.environ else None
-
-
 def end_with_parent() -> None:
     """Have the system kill this process when the one of this package that started it is gone. Linux only.
 
     A rank that Lightning started ends with the first one, and a sweep's trial with the sweep, however they end.
     """
-    parent = started_by()
-    if parent is not None and parent != os.getpid() and sys.platform == "linux":
-        if os.getppid() == parent:
+    parent = os.environ.get(STARTED_BY, str(os.getpid()))
+    if parent != str(os.getpid()) and sys.platform == "linux":
+        if parent == str(os.getppid()):
             kill_when_orphaned()
+            os.environ[ENDS_WITH] = parent
         elif not Path(f"/proc/{parent}").exists():  # it ended before this process came so far
             os._exit(1)
     os.environ[STARTED_BY] = str(os.getpid())
