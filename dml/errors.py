@@ -1,5 +1,7 @@
 """Errors and warnings that a user at the command line can act on."""
 
+import errno
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,15 +21,36 @@ class UserError(ValueError):
         super().__init__(message.rsplit("UserError: ", 1)[-1].strip())
 
 
+# What the system says of a file or folder that a person has to do something about.
+ADVICE = {
+    "free some space or give another folder": ("ENOSPC", "EDQUOT", "EFBIG"),
+    "change its permissions or give another folder": ("EACCES", "EPERM", "EROFS"),
+    "give another name": ("ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG", "ELOOP"),
+    "check that its disk is still there": ("EIO", "ESTALE", "ENXIO"),
+}
+
+
+def unusable(error: OSError, path: str | os.PathLike[str] | None = None) -> UserError | None:
+    """A system's error about a file or folder, as a sentence; None where the code is to blame.
+
+    Args:
+        error: what the system said.
+        path: file, if the error does not know it.
+    """
+    for advice, names in ADVICE.items():
+        if errno.errorcode.get(error.errno or 0) in names:
+            what = path or error.filename or "A file"
+            return UserError(f"{what} cannot be used ({str(error.strerror).lower()}): {advice}.")
+    return None
+
+
 @contextmanager
-def permitted() -> Iterator[None]:
-    """Inside, a file or folder that may not be read or written is a UserError that names it."""
+def permitted(path: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Inside, a file or folder that cannot be read or written is a UserError that names it."""
     try:
         yield
-    except PermissionError as error:
-        raise UserError(
-            f"{error.filename} may not be used (permission denied): change its permissions or take a copy."
-        ) from None
+    except OSError as error:
+        raise unusable(error, path) or error from None
 
 
 class Note(UserWarning):

@@ -283,7 +283,7 @@ def test_a_file_that_may_not_be_read(
         return usual(path, *args, **kwargs)  # type: ignore[call-overload]
 
     monkeypatch.setattr(Path, "open", refusing)
-    with pytest.raises(UserError, match=rf"^{file} may not be used \(permission denied\): change"):
+    with pytest.raises(UserError, match=rf"^{file} cannot be used \(permission denied\): change"):
         prepare.prepare(name, tmp_path)
 
 

@@ -1,7 +1,9 @@
 """The best and the last checkpoint of a run, wherever and however it stops."""
 
 import logging
+import os
 import signal
+import stat
 import threading
 from pathlib import Path
 from types import FrameType
@@ -24,8 +26,18 @@ from dml.runs.checkpoints import BEST, LAST, PREVIOUS, read_checkpoint
 log = logging.getLogger(__name__)  # of Lightning's own loggers only warnings are shown
 
 
+STOPPING = [signal.Signals[s] for s in ("SIGINT", "SIGTERM", "SIGHUP") if s in signal.Signals.__members__]
+
+
+def leave_terminal() -> None:
+    """Write to nothing in place of a terminal that was closed, where each write would fail."""
+    for stream in (1, 2):
+        if stat.S_ISCHR(os.fstat(stream).st_mode) and not os.isatty(stream):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+
+
 class StopRequests:
-    """Defers Ctrl-C and SIGTERM to the end of the step; a second Ctrl-C stops at once.
+    """Defers Ctrl-C, SIGTERM and SIGHUP to the end of the step; a second Ctrl-C stops at once.
 
     A signal may reach one process only, and each at another moment. `agreed` makes one decision of it.
     """
@@ -37,7 +49,9 @@ class StopRequests:
     def listen(self) -> None:
         """Take over the signals until `ignore`."""
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in STOPPING:
+                if number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) == signal.SIG_IGN:
+                    continue  # nohup
                 self.handlers.append((number, signal.signal(number, self._note)))
 
     def ignore(self) -> None:
@@ -49,6 +63,8 @@ class StopRequests:
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
+        if number not in (signal.SIGINT, signal.SIGTERM):
+            leave_terminal()
         if is_first_process():
             log.info(f"{signal.Signals(number).name}: stopping after this step and a validation that is due.")
 
@@ -137,8 +153,8 @@ class BestCheckpoint(ModelCheckpoint):
 class LastCheckpoint(Checkpoint):
     """Writes `last.ckpt` after every validation, every so many steps, at the end, and when asked to stop.
 
-    The one before it stays as `previous.ckpt` until training is complete. Ctrl-C and SIGTERM stop after the step, and
-    after the validation if one is due. A step that fails writes nothing: the weights may be the cause.
+    The one before it stays as `previous.ckpt` until training is complete. Ctrl-C, SIGTERM and SIGHUP stop after the
+    step, and after the validation if one is due. A step that fails writes nothing: the weights may be the cause.
 
     Args:
         dirpath: folder of the checkpoint.

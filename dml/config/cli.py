@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dml.config.refusal import REFUSED, explain
 from dml.errors import Note, UserError, printed_notes
+from dml.runs.failures import end_with_parent, end_workers, machine_failures
 from dml.runs.folder import new_folder
 
 # A new folder for each run, the same on all its processes and at every call.
@@ -29,6 +31,9 @@ OmegaConf.register_new_resolver("new_folder", new_folder, use_cache=True, replac
 # Beside the package in the repository, inside it when installed.
 _PACKAGE = Path(__file__).resolve().parents[1]
 CONF = str(next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir()))
+
+# A full disk must not fill the terminal with tracebacks of log lines.
+logging.raiseExceptions = False
 
 # Lightning's own use of torch; a user cannot act on it.
 warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
@@ -52,8 +57,12 @@ def command(name: str) -> Callable[[Task], Callable[[], None]]:
     def decorate(task: Task) -> Callable[[], None]:
         @functools.wraps(task)
         def in_sentences(config: DictConfig) -> None:
-            with one_sentence():
-                task(config)
+            end_with_parent()
+            try:
+                with one_sentence():
+                    task(config)
+            finally:
+                end_workers()
 
         main = hydra.main(version_base="1.3", config_path=CONF, config_name=name)(in_sentences)
 
@@ -71,10 +80,12 @@ def command(name: str) -> Callable[[Task], Callable[[], None]]:
 def one_sentence(name: str = "") -> Iterator[None]:
     """Inside, a person's mistake ends the process with one sentence; so does what Hydra refuses of command `name`."""
     try:
-        with printed_notes():
+        with printed_notes(), machine_failures():
             yield
     except UserError as error:
         sys.exit(f"Error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     except REFUSED as error:
         sys.exit(f"Error: {explain(error, CONF, name, sys.argv[1:])}")
     except ValueError as error:

@@ -30,6 +30,7 @@ KEYS: dict[str, Any] = {
     "data.eval_batch_size": PositiveInt,
     "data.num_workers": NonNegativeInt | None,
     "data.cache": bool | Literal["ram", "disk"],  # these two are met by what to write instead
+    "data.worker_timeout": NonNegativeFloat,
     "data.cache_dir": Annotated[str, Field(min_length=1)],
     "trainer.max_steps": PositiveInt,
     "trainer.val_check_interval": PositiveInt,

@@ -13,12 +13,13 @@ from torch.utils.data import DataLoader
 
 from dml.data.checks import check_dataset, without_bad_files
 from dml.data.dataset import ImageDataset, Transform, collate
-from dml.data.loader import TrainLoader, whole_batches
+from dml.data.loader import TimedLoader, TrainLoader, whole_batches
 from dml.data.protocol import EvaluationSet, split_by_protocol
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples, Split
 from dml.distributed import gather_objects
 from dml.errors import UserError, permitted
+from dml.runs.failures import kill_when_orphaned
 
 
 class EmbeddingDataModule(pl.LightningDataModule):
@@ -42,6 +43,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         eval_batch_size: images a batch in validation and test.
         num_workers: processes that load images; None takes none for images in memory, else one a core,
             at most 8.
+        worker_timeout: seconds to wait for a batch from them, after which one is taken to hang; 0 waits for ever.
         pin_memory: page-locked batches, for faster copies to a GPU; nothing where there is none.
         cache: keep decoded and resized images in files, see `ImageCache`; False decodes them each time.
         cache_dir: folder of the cache's files.
@@ -74,6 +76,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         seed: int = 0,
         eval_batch_size: int = 256,
         num_workers: int | None = None,
+        worker_timeout: float = 300,
         pin_memory: bool = True,
         cache: bool | str = False,
         cache_dir: str | Path = "~/.cache/dml",
@@ -93,7 +96,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.resize, self.train_transform, self.eval_transform = resize, train_transform, eval_transform
         self.channels, self.extra_classes = channels, extra_classes
         self.protocol, self.eval_batch_size = protocol, eval_batch_size
-        self.num_workers, self.pin_memory = num_workers, pin_memory
+        self.num_workers, self.worker_timeout, self.pin_memory = num_workers, worker_timeout, pin_memory
         self.cache_dir = Path(cache_dir).expanduser() if cache else None
         self.skipped: list[str] | None = None if on_bad_image == "error" else []
 
@@ -148,7 +151,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
     def _evaluation_loader(self, stage: str) -> DataLoader[dict[str, Any]]:
         samples = self.evaluation_set(stage).samples
         batches = whole_batches(len(samples), self.eval_batch_size, *self._process())
-        return DataLoader(batch_sampler=batches, **self._options(samples, self.eval_transform))
+        return TimedLoader(batch_sampler=batches, **self._options(samples, self.eval_transform))
 
     def _process(self) -> tuple[int, int]:
         """Rank of this process and number of processes."""
@@ -162,6 +165,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
         return {
             "dataset": ImageDataset(samples, transform, self.channels, self.resize, self.cache_dir),
             "num_workers": workers,
+            "seconds": self.worker_timeout if workers else 0,
+            "worker_init_fn": kill_when_orphaned,
             "persistent_workers": workers > 0,
             "pin_memory": self.pin_memory and torch.cuda.is_available(),
             "collate_fn": collate,

@@ -1,6 +1,9 @@
 """A training loader that resumes exactly, and each process's batches of an evaluation set."""
 
+import signal
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
@@ -9,7 +12,54 @@ from dml.data.sampler import PKBatchSampler
 from dml.errors import UserError
 
 
-class TrainLoader(DataLoader[Any]):
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """Inside, the main thread is interrupted after so many seconds by torch's own error; 0 never does."""
+    if not seconds or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*args: Any) -> None:
+        raise RuntimeError(f"DataLoader timed out after {seconds} seconds")
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+class TimedLoader(DataLoader[Any]):
+    """A DataLoader that waits a limited time for a batch.
+
+    Torch's own `timeout` does not see a worker that is stopped after it announced a batch: the process then waits for
+    the batch's memory, without a limit.
+
+    Args:
+        dataset: the images.
+        seconds: to wait for a batch; 0 waits for ever.
+        options: of `DataLoader`.
+    """
+
+    def __init__(self, dataset: Dataset[Any], seconds: float = 0, **options: Any) -> None:
+        self.seconds = seconds
+        super().__init__(dataset, **options)
+
+    # A generator, so that workers start at the first batch: Lightning asks for more iterators than it uses.
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        with deadline(self.seconds):
+            batches = super().__iter__()
+        while True:
+            with deadline(self.seconds):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+
+class TrainLoader(TimedLoader):
     """A DataLoader that continues after the last batch it handed out, whatever its workers have prefetched.
 
     Lightning saves and restores `state_dict` with the loop's progress, so a resumed run sees the batches that an
@@ -19,15 +69,14 @@ class TrainLoader(DataLoader[Any]):
     Args:
         dataset: the training images; takes a `SampleKey`.
         sampler: chooses the batches.
-        options: of `DataLoader`.
+        options: of `TimedLoader`.
     """
 
     def __init__(self, dataset: Dataset[Any], sampler: PKBatchSampler, **options: Any) -> None:
         self.batches, self.handed_out = sampler, 0
         super().__init__(dataset, batch_sampler=sampler, **options)
 
-    # A generator, so that workers start at the first batch: Lightning asks for more iterators than it uses.
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:
         self.batches.start = self.handed_out
         try:
             for batch in super().__iter__():

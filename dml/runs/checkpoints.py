@@ -15,6 +15,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from dml.errors import UserError
+from dml.runs.failures import whole_file
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
@@ -29,14 +30,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        unfinished = f"{path}.part"
-        super().save_checkpoint(checkpoint, unfinished, storage_options)
-        with open(unfinished, "rb") as stream:
-            os.fsync(stream.fileno())
-        check_sums(unfinished)
-        if Path(path).name == LAST and Path(path).is_file():
-            os.replace(path, Path(path).with_name(PREVIOUS))
-        os.replace(unfinished, path)
+        with whole_file(path) as part:
+            super().save_checkpoint(checkpoint, part, storage_options)
+            with part.open("rb") as stream:
+                os.fsync(stream.fileno())
+            check_sums(part)
+            if Path(path).name == LAST and Path(path).is_file():
+                os.replace(path, Path(path).with_name(PREVIOUS))
 
 
 def checkpoint_to_resume(ckpt_path: str | None, resume: str | None, run_dir: str | Path) -> Path | None:
@@ -88,7 +88,7 @@ def outdated(folder: Path, resumed: Path | None) -> list[str]:
     """
     checkpoints = [f"checkpoints/{name}" for name in (BEST, LAST, PREVIOUS)]
     if resumed is None or not is_inside(resumed, folder):
-        return ["metrics.json", "retrievals.png", "metrics.csv", "tensorboard", *checkpoints]
+        return ["metrics.json", "retrievals.png", "metrics.csv", "tensorboard", "wandb_id", *checkpoints]
     step = read_checkpoint(resumed)["global_step"]
     later = [name for name in checkpoints if (s := step_of(folder / name)) is None or s > step]
     return ["metrics.json", "retrievals.png", *later]
@@ -107,9 +107,8 @@ def take_best(resumed: Path, folder: Path) -> None:
     best, target = resumed.with_name(BEST), folder / "checkpoints" / BEST
     step = step_of(best)
     if step is not None and step <= read_checkpoint(resumed)["global_step"]:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(best, f"{target}.part")
-        os.replace(f"{target}.part", target)
+        with whole_file(target) as part:
+            shutil.copyfile(best, part)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -4,13 +4,18 @@ import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
-from dml.errors import UserError
+from dml.distributed import is_first_process
+from dml.errors import UserError, permitted
+from dml.runs.failures import whole_file
 
 METRICS = "metrics.csv"
+WANDB_ID = "wandb_id"
 OFFLINE = {"offline", "dryrun", "disabled"}
 
 
@@ -22,6 +27,10 @@ class AppendingWriter(ExperimentWriter):
         if file.is_file():
             with file.open(newline="") as stream:
                 self.metrics_keys = next(csv.reader(stream), [])
+
+    def save(self) -> None:
+        with permitted(self.metrics_file_path):
+            super().save()
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         rewrite(Path(self.metrics_file_path), read_rows(Path(self.metrics_file_path)), fieldnames)
@@ -43,12 +52,10 @@ def read_rows(file: Path) -> list[dict[str, str]]:
 
 def rewrite(file: Path, rows: list[dict[str, str]], columns: Sequence[str]) -> None:
     """Replace a CSV file atomically: a reader sees the old or the new one."""
-    unfinished = file.with_name(f"{file.name}.part")
-    with unfinished.open("w", newline="") as stream:
+    with whole_file(file) as part, part.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
-    os.replace(unfinished, file)
 
 
 def keep_metrics(folder: Path, before: int) -> None:
@@ -64,6 +71,30 @@ def keep_metrics(folder: Path, before: int) -> None:
         file.unlink()
 
 
+class QuietWandbLogger(WandbLogger):
+    """Lightning's, with one line in place of W&B's many."""
+
+    said = False
+
+    @property
+    def experiment(self) -> Any:
+        """The run; the first call starts it.
+
+        Raises:
+            UserError: W&B refuses it.
+        """
+        import wandb
+
+        try:
+            run = super().experiment
+        except wandb.errors.Error as error:
+            raise UserError(f"logger.wandb: {str(error).splitlines()[0]}") from error
+        if not self.said and is_first_process() and not run.disabled:
+            print(f"W&B: {f'wandb sync --append {Path(run.dir).parent}' if run.offline else run.url}")
+        self.said = True
+        return run
+
+
 def wandb_logger(
     project: str,
     save_dir: str,
@@ -72,12 +103,16 @@ def wandb_logger(
     tags: Sequence[str] = (),
     offline: bool | None = None,
     log_model: bool = False,
+    id: str | None = None,
+    entity: str | None = None,
+    notes: str | None = None,
 ) -> WandbLogger:
-    """A new Weights & Biases run, offline where no account is configured.
+    """A Weights & Biases run, offline where no account is configured; that of before where a run is resumed.
 
     Args:
-        project, name, group, tags: as W&B shows them.
-        save_dir: folder that receives `wandb/`.
+        project, name, group, tags, entity, notes: as W&B shows them.
+        save_dir: folder that receives `wandb/`, and keeps the run's id in `wandb_id`.
+        id: of the W&B run; None takes that of `save_dir`, or makes a new one.
         offline: None follows WANDB_MODE (`disabled` writes nothing), and without it is online exactly where an
             account is configured.
         log_model: upload the best checkpoint; only online.
@@ -85,6 +120,7 @@ def wandb_logger(
     Raises:
         UserError: checkpoints cannot be uploaded from an offline run.
     """
+    os.environ.setdefault("WANDB_SILENT", "true")  # it would print 25 lines a run
     import wandb
 
     wandb.finish()  # a second run in one process would otherwise continue the first
@@ -95,9 +131,13 @@ def wandb_logger(
         )
     if log_model and mode in OFFLINE:
         raise UserError("logger.wandb.log_model=true needs an online run: `wandb login` first.")
-    Path(save_dir).mkdir(parents=True, exist_ok=True)
+    kept = Path(save_dir, WANDB_ID)
+    id = id or (kept.read_text().strip() if kept.is_file() else "") or uuid4().hex[:12]
+    if is_first_process() and mode != "disabled":
+        with whole_file(kept) as part:
+            part.write_text(id)
     # `mode` because Lightning's own `offline` sets a variable, which wandb, once set up, no longer reads.
-    return WandbLogger(
+    return QuietWandbLogger(
         project=project,
         save_dir=save_dir,
         name=name,
@@ -105,4 +145,7 @@ def wandb_logger(
         tags=list(tags),
         log_model=log_model,
         mode=mode,
+        id=id,  # of a run that is resumed; Lightning adds resume="allow"
+        entity=entity,
+        notes=notes,
     )

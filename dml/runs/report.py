@@ -1,13 +1,14 @@
 """The figures of a run: `metrics.json` and the printed table."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from dml.runs.failures import whole_file
 
 PROTOCOLS = {
     "paper": "the best checkpoint was chosen on the test classes, as in the papers",
@@ -20,10 +21,8 @@ def write_metrics(folder: Path, figures: Mapping[str, Any]) -> None:
     name = "test/queries_without_positives"
     if name in figures:
         figures = {**figures, "test/queries_left_out": figures[name]}  # the old name, for one version
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / "metrics.json.part"
-    unfinished.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
-    os.replace(unfinished, folder / "metrics.json")
+    with whole_file(folder / "metrics.json") as part:
+        part.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
 
 
 def print_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:

@@ -1,12 +1,15 @@
 """The table at the end of a sweep."""
 
+import atexit
 import csv
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
@@ -16,10 +19,17 @@ from rich.console import Console
 from rich.table import Table
 
 from dml.errors import printed_notes
+from dml.runs.failures import whole_file
 from dml.runs.folder import set_aside
 from dml.runs.report import readable
 
 TEST, RECALL = "test/", "test/recall_at_"
+STOPPING = {"SIGTERM", "SIGHUP"}
+
+
+def stop(number: int, frame: FrameType | None) -> NoReturn:
+    """Answer a signal by leaving, as from Ctrl-C."""
+    sys.exit(128 + number)
 
 
 def read_trial(folder: Path, overrides: Iterable[str], name: str) -> dict[str, Any]:
@@ -57,7 +67,7 @@ def columns_of(rows: list[dict[str, Any]]) -> list[str]:
 
 def write_csv(rows: list[dict[str, Any]], file: Path) -> None:
     """All figures to their last digit."""
-    with file.open("w", newline="") as stream:
+    with whole_file(file) as part, part.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns_of(rows))
         writer.writeheader()
         writer.writerows(rows)
@@ -106,8 +116,13 @@ class SweepTable(Callback):
         self.rows: list[dict[str, Any]] = []
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """A sweep that is stopped, or ends by an error, writes the table of what is done."""
         with printed_notes():
             set_aside(config.hydra.sweep.dir, ["sweep.csv"])
+        for name in STOPPING & {s.name for s in signal.Signals}:
+            if signal.getsignal(signal.Signals[name]) != signal.SIG_IGN:  # as by nohup
+                signal.signal(signal.Signals[name], stop)
+        atexit.register(self.write, Path(config.hydra.sweep.dir))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Read a trial's figures when it ends: another trial may have been given the same folder."""
@@ -117,11 +132,17 @@ class SweepTable(Callback):
             self.rows.append(read_trial(Path(job_return.cfg.run_dir), job_return.overrides or [], name))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        folder = Path(config.hydra.sweep.dir)
+        atexit.unregister(self.write)
         # A launcher that runs trials in processes of its own tells this one nothing of them.
-        rows = best_first(self.rows or read_trials(folder))
-        write_csv(rows, folder / "sweep.csv")
-        print_trials(rows, f"{len(rows)} trials, best Recall@1 first")
-        print(folder)
-        if any("error" in row for row in rows):
+        self.rows = self.rows or read_trials(Path(config.hydra.sweep.dir))
+        self.write(Path(config.hydra.sweep.dir))
+        if any("error" in row for row in self.rows):
             sys.exit(1)
+
+    def write(self, folder: Path) -> None:
+        """Write and print the table, unless no trial is done."""
+        if self.rows:
+            rows = best_first(self.rows)
+            write_csv(rows, folder / "sweep.csv")
+            print_trials(rows, f"{len(rows)} trials, best Recall@1 first")
+            print(folder)

@@ -30,6 +30,7 @@ from dml.runs.checkpoints import (
     read_checkpoint,
     take_best,
 )
+from dml.runs.failures import machine_failures
 from dml.runs.folder import set_aside
 from dml.runs.loggers import keep_metrics
 from dml.runs.report import PROTOCOLS, print_table, without_prefix, write_metrics
@@ -39,6 +40,7 @@ from dml.runs.trial import run_apart
 log = logging.getLogger(__name__)
 
 
+@machine_failures()
 def train(config: DictConfig) -> dict[str, Any]:
     """Compose, fit, test, report; returns what `metrics.json` holds."""
     resumed = begin(config)

@@ -34,12 +34,13 @@ def run_apart(overrides: list[str], folder: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     )
-    last_words = deque(["no message"], maxlen=1)
+    last_words, errors = deque([""], maxlen=1), deque([""], maxlen=1)
 
     def pass_on() -> None:
         for line in process.stderr or ():
             sys.stderr.write(line)
             last_words.extend([line.strip()] if line.strip() else [])
+            errors.extend([line.strip().removeprefix("Error: ")] if line.startswith("Error: ") else [])
 
     reader = Thread(target=pass_on, daemon=True)
     reader.start()
@@ -54,4 +55,6 @@ def run_apart(overrides: list[str], folder: Path) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         reader.join()
     if code != 0 or not (folder / "metrics.json").is_file():
-        write_metrics(folder, {"error": f"{last_words[0].removeprefix('Error: ')} (exit code {code})"})
+        how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+        words = errors[0] or (last_words[0] if code >= 0 else "")
+        write_metrics(folder, {"error": f"{words} ({how})" if words else how})

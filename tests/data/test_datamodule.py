@@ -293,5 +293,5 @@ def test_a_dataset_that_may_not_be_read() -> None:
     def locked() -> Split:
         raise PermissionError(errno.EACCES, "Permission denied", "images")
 
-    with pytest.raises(UserError, match=r"^images may not be used \(permission denied\)"):
+    with pytest.raises(UserError, match=r"^images cannot be used \(permission denied\)"):
         module(locked)

@@ -124,7 +124,7 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
         return iterdir(path)
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(UserError, match=r"/b may not be used \(permission denied\): change its permissions"):
+    with pytest.raises(UserError, match=r"/b cannot be used \(permission denied\): change its permissions"):
         EmbeddingDataModule(partial(folder.load, tmp_path)).setup()
 
 

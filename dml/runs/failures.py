@@ -1,0 +1,123 @@
+"""What a machine does to a run: a full disk, too little memory, a lost process; one sentence, and no process left."""
+
+import ctypes
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dml.errors import UserError, unusable
+
+STARTED_BY = "DML_STARTED_BY"  # process that starts another: the first rank, or a sweep
+ENDS_WITH = "DML_ENDS_WITH"  # process with which this one ends
+PATIENCE = 10  # seconds that the first process has to end by itself
+PR_SET_PDEATHSIG = 1
+
+RESUME = "the same command with resume=auto goes on from the last checkpoint"
+SENTENCES = {
+    r"Bus error|shared memory|torch_\d+.*No space left": "Shared memory (/dev/shm) is full: lower data.num_workers (0 "
+    "needs none), or give the machine or container more of it.",
+    r"DataLoader worker .* killed by signal: (?P<how>\w+)": "A data worker was killed by a signal ({how}), perhaps for "
+    f"want of memory: lower data.num_workers or the batch; {RESUME}.",
+    r"DataLoader worker .* exited unexpectedly": f"A data worker ended by itself: {RESUME}.",
+    r"DataLoader timed out after (?P<how>[\d.]+) seconds": "No data worker delivered a batch within {how} seconds: is "
+    f"one stopped, or the disk lost? data.worker_timeout=… waits longer; {RESUME}.",
+    r"an't allocate memory|annot allocate memory|ut of memory|bad_alloc|not enough memory|can't start new thread": (
+        "Out of memory: lower sampler.classes_per_batch, sampler.images_per_class, data.eval_batch_size, "
+        "data.num_workers or the size of the images."
+    ),
+    r"Timed out|[Tt]imeout|Connection (closed|reset|refused)|Broken pipe|Socket|NCCL": "Another process of this run "
+    f"has ended or does not answer (trainer.strategy.timeout says how long one waits): {RESUME}.",
+}
+LOST_PROCESS = list(SENTENCES)[-1]
+
+
+@contextmanager
+def machine_failures() -> Iterator[None]:
+    """Inside, a failure of the machine is a UserError; errors of the code stay what they are.
+
+    A failure of this kind can leave processes that no longer answer. If this is not the first process of a run that
+    Lightning started, the first one gets some seconds to end by itself, which ends this one too; then it is killed.
+
+    Raises:
+        UserError: memory or disk are full, a folder may not be written, or a process is gone.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (MemoryError, OSError, RuntimeError) as error:
+        sentence, lost = explained(error)
+        if sentence is None:
+            raise
+        if (
+            lost
+            and os.environ.get("LOCAL_RANK", "0") != "0"
+            and os.environ.get(ENDS_WITH) == str(os.getppid())
+        ):
+            time.sleep(PATIENCE)
+            print(f"Error: {sentence}", file=sys.stderr, flush=True)
+            os.kill(os.getppid(), signal.SIGKILL)
+        raise UserError(sentence) from error
+
+
+def explained(error: BaseException) -> tuple[str | None, bool]:
+    """A sentence on a failure of the machine, or None, and whether another process of the run is lost."""
+    if isinstance(error, OSError) and (refused := unusable(error)):
+        return str(refused), False
+    text = "out of memory" if isinstance(error, MemoryError) else str(error)
+    for pattern, sentence in SENTENCES.items():
+        if found := re.search(pattern, text):
+            return sentence.format(**found.groupdict()), pattern == LOST_PROCESS
+    return None, False
+
+
+def end_with_parent() -> None:
+    """Have the system kill this process when the one of this package that started it is gone. Linux only.
+
+    A rank that Lightning started ends with the first one, and a sweep's trial with the sweep, however they end.
+    """
+    parent = os.environ.get(STARTED_BY, str(os.getpid()))
+    if parent != str(os.getpid()) and sys.platform == "linux":
+        if parent == str(os.getppid()):
+            kill_when_orphaned()
+            os.environ[ENDS_WITH] = parent
+        elif not Path(f"/proc/{parent}").exists():  # it ended before this process came so far
+            os._exit(1)
+    os.environ[STARTED_BY] = str(os.getpid())
+
+
+def kill_when_orphaned(worker: int = 0) -> None:
+    """Have the system kill this process, such as a DataLoader's `worker`, when its parent ends; even a stopped one."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def end_workers() -> None:
+    """Kill data workers: at its end Python waits for them, even for one that is stopped."""
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Inside, write to the file given; then it replaces `path`. If it cannot be written, nothing is left of it.
+
+    Raises:
+        UserError: disk full, not permitted.
+    """
+    part = Path(f"{path}.part")
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise unusable(error, path) or error from None
+    finally:
+        if part.is_file():
+            part.unlink()
