@@ -8,9 +8,12 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
 
+from dml.callbacks.retrieval_grid import draw_retrievals
+from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.config.build import build, build_data
 from dml.config.check import check
 from dml.config.cli import CONF, one_sentence
+from dml.config.limits import check_limits
 from dml.config.trusted import read_run
 from dml.data.split import describe, fingerprint
 from dml.distributed import is_first_process
@@ -18,13 +21,13 @@ from dml.errors import UserError
 from dml.module import EvaluationModule
 from dml.runs.checkpoints import load_weights as load_embedder
 from dml.runs.folder import set_aside
-from dml.runs.report import print_table, without_prefix, write_metrics
+from dml.runs.report import print_table, say_collapsed, without_prefix, write_metrics
 
-KEYS = {"ckpt_path", "trust", "dataset", "data", "trainer", "callbacks", "run_dir"}
+KEYS = {"ckpt_path", "trust", "dataset", "data", "trainer", "callbacks", "overwrite", "run_dir"}
 
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
-    """Rebuild the run's model and dataset, test, report; returns what `metrics.json` holds."""
+    """Rebuild the run's model and dataset, test, write `metrics.json`, draw; returns what is in the file."""
     if unread := sorted(map(str, config.keys() - KEYS)):
         raise UserError(
             f"{unread[0]}=… has no effect: the checkpoint gives all but its dataset's and data's keys; leave it out."
@@ -36,6 +39,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     run, weights = read_run(config.ckpt_path, given(config), config.trust or ())
     check_root(run.dataset)
     trainer = build_tester(config, run)
+    metrics = retrieval_metrics_of(trainer)
     seed_everything(run.seed, workers=True, verbose=False)
     data = build_data(run)
     if is_first_process():
@@ -46,9 +50,15 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     test = {
         name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")
     }
+    collapsed = metrics.collapse()
     if trainer.is_global_zero:
         print_table(f"{run.dataset.name}, {config.ckpt_path}", {"test": without_prefix(test, "test")})
-    return test | {"dataset": run.dataset.name, "fingerprint": fingerprint(data.loaded_split)}
+        say_collapsed(collapsed)
+    figures = test | collapsed | {"dataset": run.dataset.name, "fingerprint": fingerprint(data.loaded_split)}
+    if trainer.is_global_zero:
+        write_metrics(Path(config.run_dir), figures)
+        draw_retrievals(trainer)
+    return figures
 
 
 def given(config: DictConfig) -> dict[str, Any]:
@@ -79,6 +89,7 @@ def build_tester(config: DictConfig, run: DictConfig) -> pl.Trainer:
     settings.trainer.precision, settings.dataset.recall_at = run.trainer.precision, run.dataset.recall_at
     for group in ("trainer", "callbacks"):
         check(settings[group], group)
+    check_limits(settings.trainer)
     callbacks = [build(callback) for callback in settings.callbacks.values() if callback]
     return build(settings.trainer, callbacks=callbacks, logger=False)
 
@@ -90,9 +101,8 @@ def main(config: DictConfig) -> None:
     folder = Path(config.run_dir)
     if is_first_process():
         set_aside(folder, ["metrics.json", "retrievals.png"])
-    figures = evaluate(config)
+    evaluate(config)
     if is_first_process():
-        write_metrics(folder, figures)
         print(folder)
 
 

@@ -14,6 +14,7 @@ from omegaconf.errors import InterpolationResolutionError
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
+from dml.config.limits import check_limits
 from dml.config.schema import FILLED_IN, KEYS, KNOWN, PARTS
 from dml.errors import Note, UserError
 
@@ -37,6 +38,7 @@ def check_config(config: DictConfig) -> None:
             "docs/datasets.md says how to get them and where they go."
         )
     check(config)
+    check_limits(config.trainer)
     _check_monitor(config)
     if config.sampler.get("scope") == "local" and config.trainer.devices == config.trainer.num_nodes == 1:
         warnings.warn("sampler.scope=local is the same as global with one process.", Note, stacklevel=2)

@@ -13,6 +13,7 @@ KEYS: dict[str, Any] = {
     "ckpt_path": str | None,
     "resume": Literal["auto"] | None,
     "baselines": bool,
+    "overwrite": bool,
     "run_dir": str,
     "lr_factors.backbone": NonNegativeFloat,
     "lr_factors.head": NonNegativeFloat,
