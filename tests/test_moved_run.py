@@ -19,6 +19,7 @@ from dml.config.cli import CONF
 from dml.data.datasets import digits
 from dml.data.split import Samples, Split
 from dml.errors import Note, UserError
+from dml.evaluate import evaluate
 from dml.runs.checkpoints import checkpoint_to_resume
 from dml.runs.loggers import read_rows
 from dml.runs.report import write_metrics
@@ -230,14 +231,24 @@ def test_settings_are_compared_without_calling_a_resolver(compose, run):
     assert called == []
 
 
+def test_a_new_run_in_an_old_folder_is_refused_and_changes_nothing(compose, run):
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    for overrides in ((), ("seed=1",), (f"ckpt_path={run.parent}/other.ckpt",)):
+        with pytest.raises(
+            UserError, match=r"run holds metrics\.json and \d more .* resume=auto .* overwrite=true"
+        ):
+            train(compose(*FAST, *overrides))
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
 def test_a_new_run_in_an_old_folder_loses_nothing_and_leaves_no_old_figures(compose, run, finished):
     note = pytest.warns(Note, match=r"metrics\.json, metrics\.csv, checkpoints/best\.ckpt")
     with note, pytest.raises(UserError, match="classes_per_batch"):
-        train(compose(*FAST, "sampler.classes_per_batch=41"))
+        train(compose(*FAST, "sampler.classes_per_batch=41", "overwrite=true"))
     assert not (run / "metrics.json").exists()
     for name in ("metrics.json", "metrics.csv", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
         assert (run / "older" / name).read_bytes() == (finished / name).read_bytes()
-    assert train(compose(*FAST))["val/best_recall_at_1"] <= 1
+    assert train(compose(*FAST, "overwrite=true"))["val/best_recall_at_1"] <= 1
 
 
 def test_a_resumed_run_leaves_no_figures_of_before(compose, run):
@@ -272,3 +283,29 @@ def test_what_nothing_logs_cannot_be_watched(compose):
     }
     with pytest.raises(UserError, match="EarlyStopping watches val/recal_at_1"):
         train(config)
+
+
+@pytest.mark.parametrize("damage", [b"\x00\xff rubbish", b"epoch,loss\n1,2\n"])
+def test_a_damaged_metrics_csv_stops_no_resume(compose, run, damage):
+    (run / "metrics.csv").write_bytes(damage)
+    with pytest.warns(Note, match=r"metrics\.csv goes on without"):
+        assert train(compose(*FAST, *LONGER, "resume=auto"))["steps"] == 6
+    assert {int(row["step"]) for row in read_rows(run / "metrics.csv")} == {4, 5, 6}
+    assert [file.read_bytes() for file in run.glob("older*/metrics.csv")] == [damage]
+
+
+def test_training_that_ends_before_a_validation_is_no_run(compose):
+    with pytest.raises(UserError, match="ended at step 1, before any validation"):
+        train(compose(*FAST, "+trainer.limit_train_batches=1", "+trainer.max_epochs=1"))
+
+
+def test_a_run_that_diverged_says_so(compose, tmp_path, capsys):
+    lr = ("optimizer.lr=1e4", "trainer.max_steps=10", "trainer.val_check_interval=10")
+    figures = train(compose(*FAST, *lr, "model.embedding_dim=64"))
+    assert figures["collapsed"] is True
+    assert "COLLAPSED" in capsys.readouterr().out
+    best = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    again = ("trainer.accelerator=cpu", "callbacks.retrieval_grid=null")
+    assert (
+        evaluate(compose(f"ckpt_path={best}", *again, name="evaluate", folder="again"))["collapsed"] is True
+    )

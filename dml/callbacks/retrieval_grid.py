@@ -1,50 +1,58 @@
 """Picture of test queries and their nearest images."""
 
 import os
-import warnings
+from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pydantic import Field
 
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.data.datamodule import EmbeddingDataModule, data_of
 from dml.data.protocol import EvaluationSet
 from dml.models.preprocessing import in_unit_range
 from dml.retrieval.index import Neighbours, nearest
+from dml.runs.picture import save_picture
 
 RIGHT, WRONG, QUERY = "#1a9641", "#d7191c", "#404040"
 
 
 class RetrievalGrid(pl.Callback):
-    """Draws `retrievals.png` after a test: each row a query and its nearest images, green right and red wrong.
+    """`retrievals.png` of a test: each row a query and its nearest images, green right and red wrong.
 
     Args:
         path: the picture's file.
-        queries: number of rows, spread evenly over the queries and so over the classes.
-        neighbours: nearest images shown for each query.
+        queries: number of rows, at most 20, spread evenly over the queries and so over the classes.
+        neighbours: nearest images shown for each query, at most 10.
     """
 
-    def __init__(self, path: str, queries: int = 8, neighbours: int = 5) -> None:
+    def __init__(
+        self,
+        path: str,
+        queries: Annotated[int, Field(ge=1, le=20)] = 8,
+        neighbours: Annotated[int, Field(ge=1, le=10)] = 5,
+    ) -> None:
         self.path, self.queries, self.neighbours = Path(path), queries, neighbours
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
+    def draw(self, trainer: pl.Trainer) -> Figure:
+        """The picture of the latest test."""
         data = data_of(trainer)
         evaluation = data.evaluation_set("test")
         rows = np.linspace(0, len(evaluation.query_index) - 1, self.queries).round().astype(int)
         z_ND = retrieval_metrics_of(trainer).embeddings.cpu()
-        found = search(evaluation, z_ND, rows, self.neighbours)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        figure = draw(data, evaluation.query_index[rows], found)
-        with warnings.catch_warnings():
-            # The font draws a box for a letter that it lacks.
-            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-            figure.savefig(self.path, dpi=120)
+        return draw(data, evaluation.query_index[rows], search(evaluation, z_ND, rows, self.neighbours))
+
+
+def draw_retrievals(trainer: pl.Trainer) -> None:
+    """Save the trainer's `RetrievalGrid`, if it has one; no hook does, since figures are to be written first."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, RetrievalGrid):
+            save_picture(callback.path, partial(callback.draw, trainer))
 
 
 def search(evaluation: EvaluationSet, z_ND: torch.Tensor, rows: np.ndarray, k: int) -> Neighbours:
@@ -61,7 +69,7 @@ def draw(data: EmbeddingDataModule, query_Q: np.ndarray, found: Neighbours) -> F
     """One row per query: the query, then its nearest images."""
     images, labels = data.test_dataloader().dataset, data.evaluation_set("test").labels
     columns = found.index_QK.shape[1] + 1
-    figure = Figure(figsize=(1.5 * columns, 1.75 * len(query_Q)), layout="constrained")
+    figure = Figure(figsize=(1.5 * columns, 1.75 * len(query_Q)), dpi=120, layout="constrained")
     axes = figure.subplots(len(query_Q), columns, squeeze=False)
     for row, query in enumerate(query_Q.tolist()):
         name = str(data.classes[labels[query]])

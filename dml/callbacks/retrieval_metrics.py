@@ -10,7 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dml.data.datamodule import data_of
+from dml.errors import UserError
 from dml.retrieval.clustering import clustering_metrics
+from dml.retrieval.collapse import is_collapsed
 from dml.retrieval.evaluate import EmbeddingStore, evaluate_embeddings
 from dml.retrieval.metrics import METRICS, Metric, QueryMetrics
 
@@ -69,6 +71,10 @@ class RetrievalMetrics(pl.Callback):
             figures |= clustering_metrics(self.embeddings, labels_N)
         self._log(pl_module, "test", figures)
 
+    def collapse(self) -> dict[str, bool]:
+        """`{"collapsed": True}` if the latest embeddings are, see `is_collapsed`; `{}` otherwise."""
+        return {"collapsed": True} if is_collapsed(self.embeddings) else {}
+
     def _evaluate(self, trainer: pl.Trainer, stage: str, metrics: Mapping[str, Metric]) -> dict[str, float]:
         evaluation = data_of(trainer).evaluation_set(stage)
         self.embeddings = self.store.ordered(len(evaluation.samples))
@@ -84,5 +90,12 @@ class RetrievalMetrics(pl.Callback):
 
 
 def retrieval_metrics_of(trainer: pl.Trainer) -> RetrievalMetrics:
-    """The trainer's `RetrievalMetrics`, which others read embeddings and values from; `check_config` demands one."""
-    return next(callback for callback in trainer.callbacks if isinstance(callback, RetrievalMetrics))  # type: ignore[attr-defined]
+    """The trainer's `RetrievalMetrics`, which others read embeddings and values from.
+
+    Raises:
+        UserError: there is none.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, RetrievalMetrics):
+            return callback
+    raise UserError("callbacks.recall measures what a run reports: keep it.")

@@ -15,6 +15,7 @@ from omegaconf.errors import InterpolationResolutionError
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 
+from dml.config.limits import check_limits
 from dml.config.refusal import closest
 from dml.config.schema import EVALUATION, FILLED_IN, GROUPS, KEYS, KNOWN, PARTS
 from dml.errors import Note, UserError
@@ -44,6 +45,7 @@ def check_config(config: DictConfig) -> None:
             "docs/datasets.md says how to get them and where they go."
         )
     check(config)
+    check_limits(config.trainer)
     _check_monitor(config)
     if config.sampler.get("scope") == "local" and config.trainer.devices == config.trainer.num_nodes == 1:
         warnings.warn("sampler.scope=local is the same as global with one process.", Note, stacklevel=2)

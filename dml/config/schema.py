@@ -13,6 +13,7 @@ KEYS: dict[str, Any] = {
     "ckpt_path": str | None,
     "resume": Literal["auto"] | None,
     "baselines": bool,
+    "overwrite": bool,
     "run_dir": str,
     "lr_factors.backbone": NonNegativeFloat,
     "lr_factors.head": NonNegativeFloat,
@@ -71,7 +72,7 @@ GROUPS = (
     "callbacks",
 )
 # Top-level keys of an evaluation.
-EVALUATION = {"ckpt_path", "trust", "dataset", "data", "trainer", "callbacks", "run_dir"}
+EVALUATION = {"ckpt_path", "trust", "dataset", "data", "trainer", "callbacks", "overwrite", "run_dir"}
 
 # Arguments that the package hands over itself.
 FILLED_IN = {

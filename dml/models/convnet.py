@@ -1,7 +1,8 @@
 from itertools import pairwise
+from typing import Annotated
 
 from jaxtyping import Float
-from pydantic import PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -55,13 +56,13 @@ def convnet_embedder(
     pool: str = "max",
     weights: str | None = None,
     freeze_batchnorm: bool = False,
-    blocks: PositiveInt = 4,
-    grid: int | None = None,
+    blocks: Annotated[int, Field(ge=1, le=16)] = 4,
+    grid: Annotated[int, Field(ge=1, le=16)] | None = None,
 ) -> Embedder:
     """An embedder on the small network, whose input is pixels in [0, 1] without normalisation.
 
     Args:
-        in_channels, blocks, grid: as in `ConvNet`.
+        in_channels, blocks, grid: as in `ConvNet`; the last two at most 16.
         embedding_dim, pool, freeze_batchnorm: as in `Embedder`.
         weights: a file, or None; there are no ImageNet weights.
 

@@ -7,8 +7,11 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 
+from dml.callbacks.retrieval_grid import draw_retrievals
+from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.config.build import build, build_data
 from dml.config.check import check, check_evaluation
+from dml.config.limits import check_limits
 from dml.config.trusted import read_run
 from dml.data.split import describe, fingerprint
 from dml.distributed import is_first_process
@@ -16,15 +19,16 @@ from dml.errors import UserError
 from dml.module import EvaluationModule
 from dml.runs.checkpoints import load_weights as load_embedder
 from dml.runs.folder import set_aside
-from dml.runs.report import print_table, without_prefix, write_metrics
+from dml.runs.report import print_table, say_collapsed, without_prefix, write_metrics
 
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
-    """Rebuild the run's model and dataset, test, report; returns what `metrics.json` holds."""
+    """Rebuild the run's model and dataset, test, write `metrics.json`, draw; returns what is in the file."""
     check_evaluation(config)
     run, weights = read_run(config.ckpt_path, given(config), config.trust or ())
     check_root(run.dataset)
     trainer = build_tester(config, run)
+    metrics = retrieval_metrics_of(trainer)
     seed_everything(run.seed, workers=True, verbose=False)
     data = build_data(run)
     if is_first_process():
@@ -35,14 +39,20 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     test = {
         name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")
     }
-    if trainer.is_global_zero:
-        print_table(f"{run.dataset.name}, {config.ckpt_path}", {"test": without_prefix(test, "test")})
-    return {
+    collapsed = metrics.collapse()
+    figures = {
         **test,
+        **collapsed,
         "dataset": run.dataset.name,
         "fingerprint": fingerprint(data.loaded_split),
         **data.skipped_figures(),
     }
+    if trainer.is_global_zero:
+        print_table(f"{run.dataset.name}, {config.ckpt_path}", {"test": without_prefix(test, "test")})
+        say_collapsed(collapsed)
+        write_metrics(Path(config.run_dir), figures)
+        draw_retrievals(trainer)
+    return figures
 
 
 def given(config: DictConfig) -> dict[str, Any]:
@@ -73,6 +83,7 @@ def build_tester(config: DictConfig, run: DictConfig) -> pl.Trainer:
     settings.trainer.precision, settings.dataset.recall_at = run.trainer.precision, run.dataset.recall_at
     for group in ("trainer", "callbacks"):
         check(settings[group], group)
+    check_limits(settings.trainer)
     callbacks = [build(callback) for callback in settings.callbacks.values() if callback]
     return build(settings.trainer, callbacks=callbacks, logger=False)
 
@@ -82,7 +93,6 @@ def run(config: DictConfig) -> None:
     folder = Path(config.run_dir)
     if is_first_process():
         set_aside(folder, ["metrics.json", "retrievals.png"])
-    figures = evaluate(config)
+    evaluate(config)
     if is_first_process():
-        write_metrics(folder, figures)
         print(folder)

@@ -1,48 +1,16 @@
 """The folder of a run: a new one for every run; an earlier run's results are moved to `older/`."""
 
 import os
-import sys
 import time
 import warnings
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any
 
-from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
-
-from dml.errors import Note, permitted, unusable
+from dml.errors import Note, permitted
 
 WAIT = timedelta(seconds=60)
-
-
-class CheckFolder(Callback):
-    """Ends a command whose folder cannot be made or written, before Hydra writes to it."""
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.check(config, "hydra.run.dir")
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.check(config, "hydra.sweep.dir")
-
-    def check(self, config: DictConfig, key: str) -> None:
-        """Create the folder; exit with one sentence where that fails."""
-        folder = None
-        try:
-            folder = Path(OmegaConf.select(config, key))
-            folder.mkdir(parents=True, exist_ok=True)
-            with TemporaryFile(dir=folder) as trial:
-                trial.write(bytes(65_536))  # about what Hydra is going to write
-        except Exception as error:
-            cause: BaseException | None = error
-            while cause is not None and not isinstance(cause, OSError):
-                cause = cause.__cause__ or cause.__context__
-            if isinstance(cause, OSError) and (refused := unusable(cause, folder)):
-                sys.exit(f"Error: {key}: {refused}")
-            raise
 
 
 @cache

@@ -2,6 +2,8 @@
 
 import csv
 import os
+import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ from pytorch_lightning.loggers import CSVLogger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
 from dml.distributed import is_first_process
-from dml.errors import UserError, permitted
+from dml.errors import Note, UserError, permitted
 from dml.runs.failures import whole_file
+from dml.runs.folder import create
 
 METRICS = "metrics.csv"
 WANDB_ID = "wandb_id"
@@ -23,10 +26,14 @@ class AppendingWriter(ExperimentWriter):
     """Lightning's writer, but it continues an existing file where Lightning would delete it."""
 
     def _check_log_dir_exists(self) -> None:
+        """Lightning's deletes the file."""
+
+    def _record_new_keys(self) -> set[str]:
         file = Path(self.metrics_file_path)
-        if file.is_file():
+        if not self.metrics_keys and file.is_file():  # only now: a resumed run mends it first
             with file.open(newline="") as stream:
                 self.metrics_keys = next(csv.reader(stream), [])
+        return super()._record_new_keys()
 
     def save(self) -> None:
         with permitted(self.metrics_file_path):
@@ -50,6 +57,26 @@ def read_rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def whole_rows(file: Path) -> tuple[list[dict[str, str]], int]:
+    """The rows of `metrics.csv` that can be read, whatever lies between them, and how many lines cannot."""
+    # Line by line, as no value holds a line break: a stray quote spoils no more than its own line.
+    lines = file.read_text(errors="replace").rstrip("\n").split("\n")
+    header, *cells = [line.split(",") for line in lines] or [[]]
+    if "step" not in header or len(set(header)) < len(header):
+        return [], len(lines)
+    rows = [dict(zip(header, line, strict=True)) for line in cells if len(line) == len(header)]
+    rows = [row for row in rows if row["step"].isdecimal() and all(map(is_number, row.values()))]
+    return rows, len(cells) - len(rows)
+
+
+def is_number(cell: str) -> bool:
+    """Whether a cell is empty or a number."""
+    try:
+        return cell == "" or isinstance(float(cell), float)
+    except ValueError:
+        return False
+
+
 def rewrite(file: Path, rows: list[dict[str, str]], columns: Sequence[str]) -> None:
     """Replace a CSV file atomically: a reader sees the old or the new one."""
     with whole_file(file) as part, part.open("w", newline="") as stream:
@@ -59,12 +86,20 @@ def rewrite(file: Path, rows: list[dict[str, str]], columns: Sequence[str]) -> N
 
 
 def keep_metrics(folder: Path, before: int) -> None:
-    """Drop the rows of `metrics.csv` that a run resumed at step `before` logs again, and one cut short by a kill."""
+    """Drop the rows of `metrics.csv` that a run resumed at step `before` logs again, and what cannot be read.
+
+    A damaged file, such as one whose last row a kill cut short, is kept as it was in `older/`, and a note says so.
+    """
     file = folder / METRICS
     if not file.is_file():
         return
-    whole = [row for row in read_rows(file) if None not in row.values()]
-    rows = [row for row in whole if row["step"].isdecimal() and int(row["step"]) < before]
+    whole, lost = whole_rows(file)
+    if lost:
+        kept = create(folder / "older") / METRICS
+        shutil.copyfile(file, kept)
+        lines = f"{lost} damaged line{'s' if lost > 1 else ''}"
+        warnings.warn(Note(f"{file} goes on without {lines}; it is kept as it was: {kept}."), stacklevel=2)
+    rows = [row for row in whole if int(row["step"]) < before]
     if rows:
         rewrite(file, rows, list(rows[0]))
     else:

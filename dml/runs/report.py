@@ -35,6 +35,15 @@ def print_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
     Console().print(table)
 
 
+def say_collapsed(collapsed: Mapping[str, bool]) -> None:
+    """Say below the table that its figures are none, if so."""
+    if collapsed:
+        print(
+            "COLLAPSED: the test embeddings hardly differ, so these figures are no result, and metrics.json says so. "
+            "Lower optimizer.lr, or try another loss or mining."
+        )
+
+
 def readable(metric: str, value: float) -> str:
     """A figure for a table: four digits after the point, or a whole number where the metric counts queries."""
     return f"{value:,.0f}" if "queries_" in metric else f"{value:.4f}"

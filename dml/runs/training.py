@@ -14,6 +14,7 @@ from pytorch_lightning import seed_everything
 
 from dml.analysis.baselines import baselines
 from dml.callbacks.checkpoint import BestCheckpoint
+from dml.callbacks.retrieval_grid import draw_retrievals
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.config.build import build, build_data, build_module, build_trainer, try_out
 from dml.config.check import check_config
@@ -32,8 +33,9 @@ from dml.runs.checkpoints import (
 )
 from dml.runs.failures import machine_failures
 from dml.runs.folder import set_aside
+from dml.runs.guard import check_unused
 from dml.runs.loggers import keep_metrics
-from dml.runs.report import PROTOCOLS, print_table, without_prefix, write_metrics
+from dml.runs.report import PROTOCOLS, print_table, say_collapsed, without_prefix, write_metrics
 from dml.runs.settings import NewSettings, check_settings
 from dml.runs.trial import run_apart
 
@@ -42,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @machine_failures()
 def train(config: DictConfig) -> dict[str, Any]:
-    """Compose, fit, test, report; returns what `metrics.json` holds."""
+    """Compose, fit, test, report, write `metrics.json`, draw; returns what is in the file."""
     resumed = begin(config)
     check_config(config)
     try_out(config)
@@ -64,16 +66,24 @@ def train(config: DictConfig) -> dict[str, Any]:
         metrics = retrieval_metrics_of(trainer)
         columns = baselines(module.embedder, data, metrics.ks, metrics.metrics)
     trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
-    assert best.best_model_score is not None  # a run validates at least once: see build_trainer
+    if best.best_model_score is None:
+        raise UserError(
+            f"Training ended at step {trainer.global_step}, before any validation, so there is no best checkpoint to "
+            "test: give more of trainer.max_time, max_epochs or limit_train_batches, or a smaller "
+            "trainer.val_check_interval."
+        )
     [test] = trainer.test(
         module, datamodule=data, ckpt_path=best.best_model_path, verbose=False, weights_only=True
     )
     columns["trained"] = without_prefix(test, "test")
+    collapsed = retrieval_metrics_of(trainer).collapse()
     if trainer.is_global_zero:
         print_table(f"{config.dataset.name}: {PROTOCOLS[config.protocol]}", columns)
+        say_collapsed(collapsed)
     stage, _, metric = str(best.monitor).rpartition("/")
-    return {
+    figures = {
         **test,
+        **collapsed,
         "baselines": {name: column for name, column in columns.items() if name != "trained"},
         f"{stage}/best_{metric}": float(best.best_model_score),
         "checkpoint": os.path.relpath(best.best_model_path, os.path.realpath(config.run_dir)),
@@ -84,11 +94,17 @@ def train(config: DictConfig) -> dict[str, Any]:
         **data.skipped_figures(),
         "protocol": f"{config.protocol}: {PROTOCOLS[config.protocol]}",
     }
+    if trainer.is_global_zero:
+        write_metrics(Path(config.run_dir), figures)
+        draw_retrievals(trainer)
+    return figures
 
 
 def begin(config: DictConfig) -> Path | None:
     """The checkpoint that the run resumes, if any; other files of earlier runs in its folder are set aside."""
     folder = Path(config.run_dir)
+    if is_first_process():
+        check_unused(folder, config)
     resumed = checkpoint_to_resume(config.ckpt_path, config.resume, folder)
     if is_first_process():
         set_aside(folder, outdated(folder, resumed))
@@ -120,18 +136,20 @@ def run(config: DictConfig) -> None:
     """One run, or one trial of a sweep: the sweep reports a trial that fails, and continues."""
     folder = Path(config.run_dir)
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    if in_sweep:
+        config.overwrite = True  # the sweep's folder was checked: what is in a trial's is another trial's
     try:
         if in_sweep and (config.trainer.devices != 1 or config.trainer.num_nodes != 1):
             begin(config)  # figures of before are not to be taken for this trial's
             run_apart(list(HydraConfig.get().overrides.task), folder)
             return
-        figures = train(config)
+        train(config)
     except Exception as error:
         if not in_sweep:
             raise
         if not isinstance(error, UserError):
             log.exception("This trial failed; the sweep continues.")
-        figures = {"error": f"{type(error).__name__}: {error}"}
+        if is_first_process():
+            write_metrics(folder, {"error": f"{type(error).__name__}: {error}"})
     if is_first_process():
-        write_metrics(folder, figures)
         print(folder)

@@ -1,5 +1,6 @@
-"""The picture is drawn whatever the classes are called: it comes when the training is over."""
+"""The picture is drawn whatever the classes are called, after the figures are written, which it cannot harm."""
 
+import json
 import os
 import warnings
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 from pytorch_lightning.utilities.warnings import PossibleUserWarning
 
 from dml.callbacks.retrieval_grid import drawable
+from dml.errors import Note, UserError
 from dml.runs.training import train
 
 RUN = (
@@ -44,3 +46,40 @@ def test_any_name_of_a_class_can_be_drawn(compose, tmp_path: Path) -> None:
 )
 def test_what_is_no_letter_is_replaced(name: str, drawn: str) -> None:
     assert drawable(name) == drawn
+
+
+SMALL = ("debug=fast", "trainer=cpu", "model.embedding_dim=8", "data.eval_batch_size=900")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), UserError("x.jpg is no image."), MemoryError()]
+)
+@pytest.mark.parametrize("place", ["dml.callbacks.retrieval_grid.show", "matplotlib.figure.Figure.savefig"])
+def test_a_picture_that_cannot_be_drawn_is_a_note_and_the_figures_are_written(
+    compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, place: str
+) -> None:
+    def failing(*args: object, **kwargs: object) -> None:
+        assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test/recall_at_1"] > 0
+        raise error
+
+    monkeypatch.setattr(place, failing)
+    with pytest.warns(Note, match=r"retrievals\.png could not be drawn \(.+\); all figures are written"):
+        figures = train(compose(*SMALL, "callbacks.recall.nmi=false"))
+    assert figures["steps"] == 4
+    assert not list((tmp_path / "run").glob("retrievals*"))
+
+
+@pytest.mark.parametrize("key", ["queries", "neighbours"])
+@pytest.mark.parametrize("value", ["0", "-1", "21", "100000", "5.5", "null", "many"])
+def test_the_size_of_the_picture_is_bounded_before_any_work(compose, tmp_path, key, value) -> None:
+    override = f"callbacks.retrieval_grid.{key}={value}"
+    with pytest.raises(UserError, match=rf"callbacks\.retrieval_grid\.{key}={value} must be"):
+        train(compose(override))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_largest_picture_is_drawn(compose, tmp_path: Path) -> None:
+    sizes = ("callbacks.retrieval_grid.queries=20", "callbacks.retrieval_grid.neighbours=10")
+    train(compose(*SMALL, "callbacks.recall.nmi=false", *sizes))
+    with Image.open(tmp_path / "run" / "retrievals.png") as picture:
+        assert picture.size == (1980, 4200)

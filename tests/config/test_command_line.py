@@ -69,7 +69,7 @@ def test_a_sweep_lists_its_own_trials_however_its_folders_are_named(tmp_path):
             return [f"{row['trial']} {row['seed']} {row['error'][:9]}" for row in csv.DictReader(stream)]
 
     assert rows("seed=-1,-2") == ["digits/0 -1 UserError", "digits/1 -2 UserError"]
-    assert rows("seed=-3") == ["digits/0 -3 UserError"]
+    assert rows("seed=-3", "overwrite=true") == ["digits/0 -3 UserError"]
     assert len((tmp_path / "sweep" / "older" / "sweep.csv").read_text().splitlines()) == 3
     older = json.loads((tmp_path / "sweep" / "digits" / "0" / "older" / "metrics.json").read_text())
     assert "seed=-1" in older["error"]

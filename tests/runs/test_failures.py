@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 
 from dml.errors import UserError
 from dml.runs.failures import machine_failures, whole_file
-from dml.runs.folder import CheckFolder, create
+from dml.runs.folder import create
+from dml.runs.guard import FolderGuard
 from dml.runs.loggers import CsvLogger
 from dml.runs.report import write_metrics
 from dml.runs.trial import run_apart
@@ -114,9 +115,9 @@ def test_a_run_folder_that_cannot_be(tmp_path: Path, where: str, key: str) -> No
         "too long": tmp_path / ("n" * 300),
         "an interpolation": f"${{create:{tmp_path / 'file'}/run}}",
     }[where]
-    config = OmegaConf.create({"hydra": {key: {"dir": str(folder)}}})
+    config = OmegaConf.create({"hydra": {key: {"dir": str(folder)}}, "overwrite": False})
     with pytest.raises(SystemExit, match=rf"^Error: hydra\.{key}\.dir: .* cannot be used \(.*\): .*\.$"):
-        (CheckFolder().on_run_start if key == "run" else CheckFolder().on_multirun_start)(config)
+        (FolderGuard().on_run_start if key == "run" else FolderGuard().on_multirun_start)(config)
     assert (tmp_path / "file").read_text() == "mine"
     assert [file.name for file in tmp_path.iterdir()] == ["file"]
 

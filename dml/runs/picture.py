@@ -1,0 +1,22 @@
+"""Pictures, drawn once the figures are safe."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from dml.errors import Note, UserError
+from dml.runs.failures import whole_file
+
+
+def save_picture(file: Path, draw: Callable[[], Figure]) -> None:
+    """Draw and save a picture, whole or not at all; where an image or the disk does not let it, a note says so."""
+    try:
+        with whole_file(file) as part, warnings.catch_warnings():
+            # The font draws a box for a letter that it lacks.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            draw().savefig(part, format="png")
+    except (OSError, MemoryError, UserError) as error:
+        reason = str(error).rstrip(".") or "out of memory"
+        warnings.warn(Note(f"{file} could not be drawn ({reason}); all figures are written."), stacklevel=2)
