@@ -37,7 +37,6 @@ logging.raiseExceptions = False
 
 # Lightning's own use of torch; a user cannot act on it.
 warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 # It counts steps in an epoch, but logs by steps in the run, so nothing is lost.
 warnings.filterwarnings(
     "ignore", message=r"The number of training batches \(\d+\) is smaller than the logging"
@@ -111,9 +110,11 @@ class CheckFirst(Callback):
         written: Any = OmegaConf.to_container(own)
         if "hydra:runtime" in str(written["run_dir"]):
             own.run_dir = "."  # Hydra's own folder is not yet there
+        logging.disable(logging.INFO)  # notes and what Lightning logs come again, from the run itself
         with one_sentence(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", Note)  # the run itself gives them
+            warnings.simplefilter("ignore", Note)
             resolve_name(self.check)(own)
+        logging.disable(logging.NOTSET)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Compose the first trial: an unknown key is refused before any trial runs."""
