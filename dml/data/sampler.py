@@ -100,6 +100,11 @@ class PKBatchSampler(Sampler[list[SampleKey]]):
         by_class = np.argsort(labels, kind="stable")
         _, counts = np.unique(labels, return_counts=True)
         C, largest = len(counts), int(counts.max(initial=0))
+        if min(C, largest) < 2:
+            raise UserError(
+                f"The training set has {C} classes, the largest of {largest} images, but a batch needs two classes, "
+                "and two images of one: add images."
+            )
         P = _fitted("classes_per_batch", classes_per_batch, USUAL_P, C, "there are no more training classes")
         K = _fitted(
             "images_per_class", images_per_class, USUAL_K, largest, "no training class has more images"
@@ -146,18 +151,13 @@ def _fitted(key: str, value: int | Literal["auto"], usual: int, most: int, why: 
     """P or K: the usual number where it is "auto", or the most that there is, with a note."""
     if value != "auto":
         return value
-    if 2 <= most < usual:
+    if most < usual:
         warnings.warn(f"sampler.{key}={most} in place of {usual}: {why}.", Note, stacklevel=3)
     return min(usual, most)
 
 
 def _check(counts: np.ndarray, P: int, K: int, steps: int | None) -> None:
     """Raise UserError unless batches of P classes × K images can be drawn from classes of these sizes."""
-    if len(counts) < 2 or counts.max() < 2:
-        raise UserError(
-            f"The training set has {len(counts)} classes, the largest of {counts.max(initial=0)} images, but a batch "
-            "needs two classes, and two images of one: add images."
-        )
     if not 2 <= P <= len(counts):
         raise UserError(
             f"sampler.classes_per_batch={P} must be at least 2 and at most {len(counts)}, "
