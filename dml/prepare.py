@@ -9,6 +9,7 @@ What is there already is checked and left as it is, so running it again does no 
 """
 
 import argparse
+import shlex
 import shutil
 import sys
 import warnings
@@ -21,6 +22,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dml.config.check import check
 from dml.config.cli import CONF
 from dml.data.checks import BadFiles, check_dataset, copies
 from dml.data.download import check_md5, extract
@@ -87,6 +89,7 @@ def split_config(name: str, root: Path, overrides: Sequence[str] = ()) -> DictCo
         reason = str(error).splitlines()[0]
         raise UserError(f"{' '.join(overrides)} does not fit dataset={name}: {reason}.") from None
     config.dataset.root = str(root)
+    check(config.dataset.split, "dataset.split")
     return config.dataset.split
 
 
@@ -166,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("Stopped; run the same command again to go on.", file=sys.stderr)
             return 130
-    command = " ".join([f"dataset={given.dataset}", *overrides])
+    command = shlex.join([f"dataset={given.dataset}", *overrides])
     print(describe(given.dataset, split))
     print(f"Next: python -m dml.train {command} \"dataset.root='{given.root}'\"")
     if given.duplicates:

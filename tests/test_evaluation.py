@@ -1,7 +1,10 @@
 """Evaluation from a checkpoint, wherever the images and the person are now."""
 
 import re
+import shutil
+import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -9,8 +12,10 @@ import torch
 from fake_benchmarks import write_tree
 from omegaconf import DictConfig, OmegaConf
 
-from dml.config.build import build
-from dml.errors import UserError
+from dml.config.build import build, build_data
+from dml.config.check import check_config
+from dml.errors import Note, UserError
+from dml.prepare import prepare
 from dml.runs.evaluation import evaluate
 from dml.runs.training import train
 
@@ -102,6 +107,152 @@ def test_a_table_that_moved_is_found_again(compose: Compose, here: Path) -> None
     assert figures["fingerprint"] == trained["fingerprint"]
     assert figures["test/recall_at_1"] == trained["test/recall_at_1"]
     assert "test/recall_at_3" in figures
+
+
+def lost(images: Path) -> None:
+    for side in ("train", "Train"):
+        shutil.rmtree(images / side, ignore_errors=True)
+
+
+def table(here: Path) -> str:
+    """The images of the folder as a table, and what chooses it."""
+    rows = [f"{f.relative_to(here)},{f.parent.name},{f.parts[-3].lower()}" for f in here.rglob("*.png")]
+    (here / "manifest.csv").write_text("\n".join(["path,label,split", *sorted(rows)]))
+    return "dataset=manifest"
+
+
+@pytest.mark.parametrize(
+    ("folders", "overrides", "is_table"),
+    [
+        (("train", "test"), ["dataset.nested=true"], False),
+        (("Train", "TEST"), ["protocol=holdout"], False),
+        (("train", "test", "val"), [], False),
+        (("train", "test"), [], True),
+        (("train", "test"), ["protocol=holdout"], True),
+    ],
+)
+def test_the_training_images_may_be_gone(
+    compose: Compose, here: Path, folders: tuple[str, ...], overrides: list[str], is_table: bool
+) -> None:
+    """A table still names them, so that the fingerprint is the same; a folder does not, which a note says."""
+    nested = "/more" if "dataset.nested=true" in overrides else ""
+    for folder in folders:
+        write_tree(here / "mine" / folder, {f"{folder} {i}{nested}": 4 for i in range(5)})
+    dataset = table(here / "mine") if is_table else "dataset=folder"
+    trained = train(compose(*TRAIN, dataset, "dataset.root=mine", *overrides))
+    lost(here / "mine")
+    config = compose(
+        f"ckpt_path={here}/run/checkpoints/best.ckpt", *EVALUATE, name="evaluate", folder="again"
+    )
+    with (
+        nullcontext()
+        if is_table
+        else pytest.warns(Note, match="The dataset holds no training images: its split")
+    ):
+        figures = evaluate(config)
+    assert {k: v for k, v in figures.items() if k.startswith("test/")} == {
+        k: v for k, v in trained.items() if k.startswith("test/")
+    }
+    assert (figures["fingerprint"] == trained["fingerprint"]) is is_table
+    with pytest.raises(UserError, match=r"no training images|missing or a broken link"):
+        train(compose(*TRAIN, dataset, "dataset.root=mine", *overrides, folder="another"))
+
+
+def test_named_test_classes_are_enough(compose: Compose, here: Path) -> None:
+    trained = train(compose(*TRAIN, "dataset.root=images", "dataset.test_classes=[class 4,class 5]"))
+    for i in range(4):
+        shutil.rmtree(here / "images" / f"class {i}")
+    config = compose(
+        f"ckpt_path={here}/run/checkpoints/best.ckpt", *EVALUATE, name="evaluate", folder="again"
+    )
+    with pytest.warns(Note, match="holds no training images"):
+        assert evaluate(config)["test/recall_at_1"] == trained["test/recall_at_1"]
+
+
+def test_other_images_than_those_of_the_run_are_noted(compose: Compose, here: Path) -> None:
+    train(compose(*TRAIN, "dataset.root=images"))
+    shutil.rmtree(here / "images" / "class 0")
+    config = compose(
+        f"ckpt_path={here}/run/checkpoints/best.ckpt", *EVALUATE, name="evaluate", folder="again"
+    )
+    with pytest.warns(Note, match="has other images, classes or roles: its split fingerprint is"):
+        evaluate(config)
+
+
+def test_p_and_k_are_fitted_and_kept(compose: Compose, here: Path) -> None:
+    """The checkpoint holds the numbers, and a run that resumes has the same."""
+    auto = [override for override in TRAIN if not override.startswith("sampler.")]
+    with pytest.warns(Note, match="sampler.classes_per_batch=3 in place of 16"):
+        train(compose(*auto, "dataset.root=images"))
+    sampler = torch.load(here / "run/checkpoints/last.ckpt", weights_only=True)["config"]["sampler"]
+    assert (sampler["classes_per_batch"], sampler["images_per_class"]) == (3, 4)
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        train(compose(*auto, "dataset.root=images", "resume=auto", "dataset.max_steps=6"))
+    assert not any("other settings" in str(note.message) and "sampler" in str(note.message) for note in notes)
+    with pytest.raises(UserError, match=r"sampler.classes_per_batch=16 must be at least 2 and at most 3"):
+        train(compose(*auto, "dataset.root=images", "sampler.classes_per_batch=16", folder="another"))
+
+
+def test_a_run_begins_with_the_weights_of_another(compose: Compose, here: Path) -> None:
+    train(compose(*TRAIN, "dataset.root=images"))
+    (here / "run").rename(here / "first")
+    weights = "model.weights=first/checkpoints/best.ckpt"
+    still = ("optimizer.lr=0", "model.freeze_batchnorm=true")
+    trained = train(compose(*TRAIN, "dataset.root=images", weights, *still))
+    config = compose("ckpt_path=first/checkpoints/best.ckpt", *EVALUATE, name="evaluate", folder="again")
+    assert evaluate(config)["test/recall_at_1"] == trained["test/recall_at_1"]
+    assert trained["steps"] == 4
+    with pytest.warns(Note, match="it starts anew"):
+        train(compose(*TRAIN, "dataset.root=images", weights, "model.embedding_dim=8", folder="another"))
+    with pytest.raises(UserError, match="does not fit this model"):
+        train(compose(*TRAIN, "dataset.root=images", weights, "model.blocks=3", folder="third"))
+
+
+@pytest.fixture
+def odd_names(here: Path) -> Path:
+    names = ["null", "true", "1e3", "1.10", "no", "007", "1_000", "12"]
+    return write_tree(here / "images", dict.fromkeys(names, 2))
+
+
+@pytest.mark.parametrize(
+    ("typed", "classes"),
+    [
+        ('["null"]', ["null"]),
+        ("['null','1e3']", ["1e3", "null"]),
+        ('["true","1.10","no","007"]', ["007", "1.10", "no", "true"]),
+        ('["1_000"]', ["1_000"]),
+        ("[class 0,12]", ["12", "class 0"]),
+    ],
+)
+def test_class_names_that_yaml_reads_as_something_else(
+    compose: Compose, odd_names: Path, typed: str, classes: list[str]
+) -> None:
+    config = compose(*TRAIN, "dataset.root=images", f"dataset.test_classes={typed}")
+    check_config(config)
+    prepared = prepare("folder", odd_names, overrides=[f"dataset.test_classes={typed}"])
+    for split in (build_data(config).loaded_split, prepared):
+        assert sorted({split.classes[label] for label in split.query.labels}) == classes
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("[null]", "[0]=null must be a valid string or a valid integer; a name that looks like a number"),
+        ("[no,true]", "[1]=true must be a valid string or a valid integer; a name that looks like a number"),
+        ("[1e3]", "[0]=1000.0 must be a valid string or a valid integer; a name that looks like a number"),
+        ("[12,1.10]", "[1]=1.1 must be a valid string or a valid integer; a name that looks like a number"),
+        ("[1_000]", " has '1000', which is no folder of "),
+        ("true", "=true must be"),
+        ("12", "=12 must be"),
+    ],
+)
+def test_such_names_without_quotes(compose: Compose, odd_names: Path, typed: str, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"dataset.test_classes{said}")):
+        train(compose(*TRAIN, "dataset.root=images", f"dataset.test_classes={typed}"))
+    if typed != "[no,true]":  # a boolean for YAML, a string for Hydra
+        with pytest.raises(UserError, match=re.escape(f"dataset.test_classes{said}")):
+            prepare("folder", odd_names, overrides=[f"dataset.test_classes={typed}"])
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from dml.config.cli import CONF
 from dml.data.datasets import digits
 from dml.data.split import Samples, Split
 from dml.errors import Note, UserError
-from dml.evaluate import evaluate
 from dml.runs.checkpoints import checkpoint_to_resume
+from dml.runs.evaluation import evaluate
 from dml.runs.loggers import read_rows
 from dml.runs.report import write_metrics
 from dml.runs.training import train

@@ -88,9 +88,15 @@ def try_out(config: DictConfig) -> None:
 
 
 def build_data(config: DictConfig) -> EmbeddingDataModule:
-    """The data module, its dataset loaded and checked."""
+    """The data module, its dataset loaded and checked; P and K that are "auto" become numbers in the configuration."""
     data: EmbeddingDataModule = build(config.data)
     data.setup()
+    if data.sampler is not None:
+        # Built once here, so that P and K that do not fit are refused early, and checkpoints hold numbers.
+        sampler = data.sampler(data.train_set.labels)
+        for key in ("classes_per_batch", "images_per_class"):
+            if config.sampler.get(key) == "auto":
+                config.sampler[key] = getattr(sampler, key)
     return data
 
 

@@ -273,7 +273,8 @@ def _sentence(error: ValidationError, value: Any, where: str) -> str:
     ]
     expected = " or ".join(dict.fromkeys(re.sub(r"^\w+ should (be )?", "", word) for word in words))
     be = "" if "too_short" in errors[0]["type"] else "be "
-    hint = """; a name that looks like a number needs quotes, as in '"1.10"'"""
-    hint = hint if isinstance(value, int | float) and "string" in expected else ""
+    hint = """; a name that looks like a number, or that is null or true, needs quotes, as in '["1.10"]'"""
+    is_name = isinstance(value, int | float) or (value is None and places[0])
+    hint = hint if is_name and "string" in expected else ""
     typed = str(value) if isinstance(value, str | float) else json.dumps(value)
     return f"{where}={typed} must {be}{expected}{hint}."

@@ -22,8 +22,8 @@ KEYS: dict[str, Any] = {
     "loss.num_classes": int | None,  # null: filled in with the training classes
     "memory": Any,
     "model": Any,
-    "sampler.classes_per_batch": Annotated[int, Field(ge=2)],
-    "sampler.images_per_class": Annotated[int, Field(ge=2)],
+    "sampler.classes_per_batch": Annotated[int, Field(ge=2)] | Literal["auto"],
+    "sampler.images_per_class": Annotated[int, Field(ge=2)] | Literal["auto"],
     "sampler.steps_per_epoch": PositiveInt | None,
     "optimizer.lr": NonNegativeFloat,
     "optimizer.weight_decay": NonNegativeFloat,

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from torchvision.transforms import v2
 
+from dml import models
 from dml.config.check import check, references
 from dml.config.cli import CONF
 from dml.errors import UserError
@@ -21,7 +23,8 @@ from dml.runs.checkpoints import read_checkpoint
 TAKEN = ("model", "data", "dataset.name", "dataset.root", "dataset.recall_at", "seed", "trainer.precision")
 # What is not even looked at: groups that say where a run writes, and keys of the data that only training needs.
 LEFT_OUT = ("callbacks", "logger", "run_dir")
-ONLY_TRAINING = ("sampler", "train_transform", "extra_classes", "cache", "cache_dir")
+ONLY_TRAINING = ("sampler", "train_transform", "extra_classes", "protocol", "cache", "cache_dir")
+ONLY_TRAINING_DATASET = ("train_transform", "extra_classes", "max_steps", "val_check_interval")
 BUILT = ("model", "data", "data.split")
 RESERVED = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}  # words of Hydra's instantiate
 # An interpolation that only reads another key of the same configuration.
@@ -34,10 +37,12 @@ class TrustedRun(NamedTuple):
     Attributes:
         config: the keys of `TAKEN`, interpolations replaced; nothing in it reads weights or downloads.
         weights: state dict of the embedding network.
+        fingerprint: of the split that it trained on; None where the checkpoint does not say.
     """
 
     config: DictConfig
     weights: dict[str, Tensor]
+    fingerprint: str | None = None
 
 
 def read_run(
@@ -75,7 +80,8 @@ def read_run(
     state = checkpoint["state_dict"].items()
     prefix = "embedder."
     weights = {key.removeprefix(prefix): value for key, value in state if key.startswith(prefix)}
-    return TrustedRun(config, weights)
+    found = checkpoint.get("fingerprint")
+    return TrustedRun(config, weights, found if isinstance(found, str) else None)
 
 
 def _evaluated_part(content: dict[str, Any], overrides: Mapping[str, Any]) -> DictConfig:
@@ -83,7 +89,13 @@ def _evaluated_part(content: dict[str, Any], overrides: Mapping[str, Any]) -> Di
     content = {key: value for key, value in content.items() if key not in LEFT_OUT}
     if not all(isinstance(content.get(key), dict) for key in ("model", "data", "dataset")):
         raise UserError("not a checkpoint written by dml.train.")
-    content["data"] = {key: value for key, value in content["data"].items() if key not in ONLY_TRAINING}
+    for group, unread in (("data", ONLY_TRAINING), ("dataset", ONLY_TRAINING_DATASET)):
+        content[group] = {key: value for key, value in content[group].items() if key not in unread}
+    if isinstance(trainer := content.get("trainer"), dict):
+        content["trainer"] = {"precision": trainer.get("precision")}
+    taken = {key.partition(".")[0] for key in TAKEN}
+    # Such as a loss that read an environment variable: evaluation does without.
+    content = {key: value for key, value in content.items() if key in taken or not any(_outside(value))}
     if "weights" in content["model"]:
         content["model"] = content["model"] | {"weights": None}
     try:
@@ -102,12 +114,11 @@ def _evaluated_part(content: dict[str, Any], overrides: Mapping[str, Any]) -> Di
                 f"{key}=… has no effect: nothing in its configuration reads that key; leave it out."
             )
         OmegaConf.update(config, key, value)
-    for key, value in _strings(OmegaConf.to_container(config)):
-        if "${" in OF_ANOTHER_KEY.sub("", value):
-            raise UserError(
-                f"{key}={value} would be looked up outside the checkpoint, which only the command line may do; "
-                "for images that lie elsewhere give dataset.root=…."
-            )
+    for key, value in _outside(OmegaConf.to_container(config)):
+        raise UserError(
+            f"{key}={value} would be looked up outside the checkpoint, which only the command line may do; "
+            "for images that lie elsewhere give dataset.root=…."
+        )
     return config
 
 
@@ -135,6 +146,11 @@ def _strings(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield from _strings(value, f"{key}.{name}" if key else str(name))
 
 
+def _outside(node: Any) -> Iterator[tuple[str, str]]:
+    """The strings in plain containers that would be looked up outside the configuration, with their keys."""
+    return (item for item in _strings(node) if "${" in OF_ANOTHER_KEY.sub("", item[1]))
+
+
 def _check(node: Any, key: str, trust: Sequence[str]) -> None:
     """Refuse a target in plain containers that may not be built; turn off what the others would fetch."""
     for name, value in _items(node):
@@ -156,7 +172,7 @@ def _check(node: Any, key: str, trust: Sequence[str]) -> None:
         raise UserError(f"{key}._partial_ must be {str(partial).lower()}.")
     if "download" in node:
         node["download"] = False
-    if own and group == "model":
+    if own and group == "model" and "weights" in {*node, *signature(get_object(target)).parameters}:
         node["weights"] = None
 
 
@@ -164,7 +180,7 @@ def _check(node: Any, key: str, trust: Sequence[str]) -> None:
 def _own_targets(group: str) -> set[str]:
     """The targets that may be built in a group: those that the package's own yamls name, and transforms of data."""
     if group == "model":
-        return set(_named_in("model"))
+        return {*_named_in("model"), *(f"{models.__name__}.{name}" for name in models.__all__)}
     if group != "data":
         return set()
     kinds = {name: kind for name, kind in vars(v2).items() if isinstance(kind, type)}

@@ -25,18 +25,25 @@ LISTED = 20
 ROLES = {"train": "training", "query": "test", "gallery": "gallery"}
 
 
-def check_dataset(split: Split, decode: bool = False) -> None:
+def check_dataset(split: Split, decode: bool = False, trains: bool = True) -> None:
     """All checks before training: the split, every file's header or all of the file, copies.
+
+    Args:
+        split: the dataset.
+        decode: decode every file, rather than read its header.
+        trains: whether it is trained on; where not, there may be no training images, and their files may be gone.
 
     Raises:
         UserError: from `check_split` or `check_files`.
     """
-    check_split(split)
+    check_split(split, trains)
+    if not trains:
+        split = replace(split, train=split.train.subset(np.arange(0)))
     check_files([entry.image for entry in _on_disk(split.entries())], decode)
     warn_of_copies(split)
 
 
-def check_split(split: Split) -> None:
+def check_split(split: Split, trains: bool = True) -> None:
     """Refuse a split that would give wrong figures.
 
     Raises:
@@ -44,8 +51,9 @@ def check_split(split: Split) -> None:
             a file listed twice; no query with another image of its class to find.
     """
     for role, samples in split.roles().items():
-        if len(samples) == 0:
-            raise UserError(f"The dataset has no {ROLES[role]} images: check dataset.root.")
+        if len(samples) == 0 and (trains or role != "train"):
+            hint = ", and that dataset.test_classes does not name every class" if role == "train" else ""
+            raise UserError(f"The dataset has no {ROLES[role]} images: check dataset.root{hint}.")
     train, *test = (samples.labels for samples in split.roles().values())
     if len(shared := np.intersect1d(train, np.concatenate(test))):
         both = [str(split.classes[label]) for label in shared]

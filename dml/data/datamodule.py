@@ -32,7 +32,8 @@ class EmbeddingDataModule(pl.LightningDataModule):
 
     Args:
         split: the dataset, or what loads it when it is first needed.
-        sampler: `PKBatchSampler` without its labels, seed and processes; None where nothing is trained.
+        sampler: `PKBatchSampler` without its labels, seed and processes; None where nothing is trained, and training
+            images are neither needed nor looked at.
         resize: first transform of every image, always the same; see `ImageDataset`.
         train_transform: augmentation of a resized training image.
         eval_transform: transform of a resized image in validation and test.
@@ -113,7 +114,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
             split = self.split if isinstance(self.split, Split) else self.split()
         if self.skipped is not None:
             split, self.skipped = without_bad_files(split)
-        check_dataset(split)
+        check_dataset(split, trains=self.sampler is not None)
         train, self._evaluation = split_by_protocol(split, self.protocol)
         kept, labels = np.unique(train.labels, return_inverse=True)
         self.classes, self.train_classes = split.classes, [str(split.classes[c]) for c in kept]

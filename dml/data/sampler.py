@@ -1,13 +1,16 @@
 """Batches of P classes with K images each, and a seed to augment each image."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from itertools import chain, count, islice
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
-from dml.errors import UserError
+from dml.errors import Note, UserError
+
+USUAL_P, USUAL_K = 16, 5
 
 
 class SampleKey(NamedTuple):
@@ -59,8 +62,8 @@ class PKBatchSampler(Sampler[list[SampleKey]]):
 
     Args:
         labels: (N,) class of each image, any integers.
-        classes_per_batch: P ≥ 2, at most the number of classes.
-        images_per_class: K ≥ 2, at most the size of the largest class.
+        classes_per_batch: P ≥ 2, at most the number of classes; "auto" is 16, or all of fewer classes, with a note.
+        images_per_class: K ≥ 2, at most the size of the largest class; "auto" is 5, or that size, with a note.
         steps_per_epoch: batches an epoch; None gives N // (P·K), at least 1: about as many draws as images, though not
             each image once. Since classes appear equally often, small ones are repeated and large ones left out in
             part. An epoch left out 2% of the images of 100 classes of 58 or 59 (P = 16, K = 5), 9% of 50 classes of 1
@@ -73,6 +76,7 @@ class PKBatchSampler(Sampler[list[SampleKey]]):
             one process both are the same.
 
     Attributes:
+        classes_per_batch, images_per_class: P and K, numbers.
         start: batches, counted from the first epoch, that the next iteration skips.
 
     Raises:
@@ -82,8 +86,8 @@ class PKBatchSampler(Sampler[list[SampleKey]]):
     def __init__(
         self,
         labels: Sequence[int] | np.ndarray,
-        classes_per_batch: int = 16,
-        images_per_class: int = 5,
+        classes_per_batch: int | Literal["auto"] = USUAL_P,
+        images_per_class: int | Literal["auto"] = USUAL_K,
         steps_per_epoch: int | None = None,
         seed: int = 0,
         rank: int = 0,
@@ -95,10 +99,19 @@ class PKBatchSampler(Sampler[list[SampleKey]]):
         labels = np.asarray(labels)
         by_class = np.argsort(labels, kind="stable")
         _, counts = np.unique(labels, return_counts=True)
-        _check(counts, classes_per_batch, images_per_class, steps_per_epoch)
+        C, largest = len(counts), int(counts.max(initial=0))
+        if min(C, largest) < 2:
+            raise UserError(
+                f"The training set has {C} classes, the largest of {largest} images, but a batch needs two classes, "
+                "and two images of one: add images."
+            )
+        P = _fitted("classes_per_batch", classes_per_batch, USUAL_P, C, "there are no more training classes")
+        K = _fitted(
+            "images_per_class", images_per_class, USUAL_K, largest, "no training class has more images"
+        )
+        _check(counts, P, K, steps_per_epoch)
         self.members = np.split(by_class, np.cumsum(counts)[:-1])
-        self.classes_per_batch, self.images_per_class = classes_per_batch, images_per_class
-        self.batch_size = classes_per_batch * images_per_class
+        self.classes_per_batch, self.images_per_class, self.batch_size = P, K, P * K
         if not 0 <= rank < world_size <= self.batch_size:
             raise UserError(
                 f"A batch of {self.batch_size} images cannot be shared to process {rank} of {world_size}: "
@@ -132,6 +145,15 @@ class PKBatchSampler(Sampler[list[SampleKey]]):
             )
             share = batch[self.share].tolist(), seeds[self.share].tolist()
             yield [SampleKey(*key) for key in zip(*share, strict=True)]
+
+
+def _fitted(key: str, value: int | Literal["auto"], usual: int, most: int, why: str) -> int:
+    """P or K: the usual number where it is "auto", or the most that there is, with a note."""
+    if value != "auto":
+        return value
+    if most < usual:
+        warnings.warn(f"sampler.{key}={most} in place of {usual}: {why}.", Note, stacklevel=3)
+    return min(usual, most)
 
 
 def _check(counts: np.ndarray, P: int, K: int, steps: int | None) -> None:

@@ -125,7 +125,8 @@ def torchvision_embedder(
     """
     backbone = TorchvisionBackbone(name)
     published = published_weights(name)
-    load_weights(backbone.features, weights, Published(published.url, backbone.classifier_keys))
     convention = published.transforms()
     preprocessing = Preprocessing(convention.mean, convention.std)
-    return Embedder(backbone, preprocessing, embedding_dim, pool, freeze_batchnorm)
+    embedder = Embedder(backbone, preprocessing, embedding_dim, pool, freeze_batchnorm)
+    load_weights(backbone.features, weights, Published(published.url, backbone.classifier_keys), embedder)
+    return embedder

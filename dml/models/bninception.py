@@ -144,6 +144,7 @@ def bninception_embedder(
 ) -> Embedder:
     """An embedder on BN-Inception; the arguments are those of `Embedder` and `load_weights`."""
     backbone = BNInception()
-    load_weights(backbone, weights, IMAGENET)
     preprocessing = Preprocessing(mean=(104.0, 117.0, 128.0), std=(1.0, 1.0, 1.0), scale=255.0, bgr=True)
-    return Embedder(backbone, preprocessing, embedding_dim, pool, freeze_batchnorm)
+    embedder = Embedder(backbone, preprocessing, embedding_dim, pool, freeze_batchnorm)
+    load_weights(backbone, weights, IMAGENET, embedder)
+    return embedder

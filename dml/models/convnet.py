@@ -70,6 +70,7 @@ def convnet_embedder(
         UserError: as in `load_weights` and `Embedder`.
     """
     backbone = ConvNet(in_channels, blocks, grid)
-    load_weights(backbone, weights, Published(url=None))
     preprocessing = Preprocessing(mean=[0.0] * in_channels, std=[1.0] * in_channels)
-    return Embedder(backbone, preprocessing, embedding_dim, pool, freeze_batchnorm)
+    embedder = Embedder(backbone, preprocessing, embedding_dim, pool, freeze_batchnorm)
+    load_weights(backbone, weights, Published(url=None), embedder)
+    return embedder

@@ -1,6 +1,8 @@
 """Loads pretrained weights: all of them, or an error that names those that do not fit."""
 
 import re
+import warnings
+import zipfile
 from collections.abc import Collection, Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dml.errors import UserError
+from dml.errors import Note, UserError
 
 
 class Published(NamedTuple):
@@ -24,14 +26,17 @@ class Published(NamedTuple):
     surplus: Collection[str] = ()
 
 
-def load_weights(network: nn.Module, weights: str | None, published: Published) -> None:
+def load_weights(
+    network: nn.Module, weights: str | None, published: Published, embedder: nn.Module | None = None
+) -> None:
     """Load all parameters and buffers of a network in place, or none of them.
 
     Args:
         network: a feature extractor with the keys of the published file.
         weights: "imagenet" for the published weights, downloaded once; a file with a state dict written by
-            `torch.save`; None to leave the network as it is.
+            `torch.save`; a checkpoint of `dml.train`, for all of `embedder`; None to leave the network as it is.
         published: address of the ImageNet weights, and the keys that a file may have in addition.
+        embedder: the embedder on this network, for a checkpoint.
 
     Raises:
         UserError: the weights cannot be downloaded or read, or their keys or shapes are not those of the network.
@@ -40,10 +45,14 @@ def load_weights(network: nn.Module, weights: str | None, published: Published) 
         return
     state = download(published.url) if weights == "imagenet" else read(Path(weights).expanduser())
     source = f"model.weights={weights}"
+    if embedder is not None and isinstance(state, dict) and isinstance(state.get("config"), dict):
+        load_run(embedder, state.get("state_dict"), source)
+        return
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UserError(
             f"{source} is not a state dict (names to tensors): save one with "
-            "torch.save(network.state_dict(), file); a checkpoint of a whole run goes to ckpt_path."
+            "torch.save(network.state_dict(), file), or give a checkpoint of dml.train; to resume a run, give it as "
+            "ckpt_path."
         )
     # torchvision's DenseNet files still have older key names: denselayer1.norm.1 for denselayer1.norm1.
     state = {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d\.)", r"\1\2", key): t for key, t in state.items()}
@@ -54,6 +63,37 @@ def load_weights(network: nn.Module, weights: str | None, published: Published) 
     network.load_state_dict(
         {key: t for key, t in state.items() if key not in published.surplus}, strict=False
     )
+
+
+def load_run(embedder: nn.Module, state: Any, source: str) -> None:
+    """Load an embedder from a run's weights; a head of another shape starts anew, with a note.
+
+    Args:
+        embedder: changed in place, as a whole or not at all.
+        state: state dict of the run's module.
+        source: where it is from, for messages.
+
+    Raises:
+        UserError: the keys or shapes are not those of the embedder.
+    """
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{source} is not a checkpoint written by dml.train.")
+    found = {key.removeprefix("embedder."): t for key, t in state.items() if key.startswith("embedder.")}
+    wanted = embedder.state_dict()
+    heads = [tuple(s["head.weight"].shape) if "head.weight" in s else None for s in (found, wanted)]
+    if heads[0] != heads[1]:
+        found, wanted = (
+            {key: t for key, t in s.items() if not key.startswith("head.")} for s in (found, wanted)
+        )
+    if misfit := describe_misfit(wanted, found, ()):
+        raise UserError(f"{source} does not fit this model: {misfit}. It is a run with another model=….")
+    if heads[0] != heads[1]:
+        was, now = (
+            "no head" if shape is None else f"a head of {'×'.join(map(str, shape))}" for shape in heads
+        )
+        anew = "it is left out" if heads[1] is None else "it starts anew"
+        warnings.warn(f"{source} has {was}, and this model {now}: {anew}.", Note, stacklevel=2)
+    embedder.load_state_dict(found, strict=False)
 
 
 def download(url: str | None) -> Any:
@@ -74,6 +114,8 @@ def read(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"model.weights={path} is not a file: set it to a file, to imagenet or to null.")
     try:
+        if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):
+            raise zipfile.BadZipFile(damaged)  # torch does not look at the checksums that it writes
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or foreign file can fail in any way
         raise UserError(

@@ -1,5 +1,6 @@
 """Evaluation of a checkpoint, from the checkpoint alone."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from dml.config.build import build, build_data
 from dml.config.check import check, check_evaluation
 from dml.config.limits import check_limits
 from dml.config.trusted import read_run
-from dml.data.split import describe, fingerprint
+from dml.data.split import Split, describe, fingerprint
 from dml.distributed import is_first_process
-from dml.errors import UserError
+from dml.errors import Note, UserError
 from dml.module import EvaluationModule
 from dml.runs.checkpoints import load_weights as load_embedder
 from dml.runs.folder import set_aside
@@ -25,7 +26,7 @@ from dml.runs.report import print_table, say_collapsed, without_prefix, write_me
 def evaluate(config: DictConfig) -> dict[str, Any]:
     """Rebuild the run's model and dataset, test, write `metrics.json`, draw; returns what is in the file."""
     check_evaluation(config)
-    run, weights = read_run(config.ckpt_path, given(config), config.trust or ())
+    run, weights, trained = read_run(config.ckpt_path, given(config), config.trust or ())
     check_root(run.dataset)
     trainer = build_tester(config, run)
     metrics = retrieval_metrics_of(trainer)
@@ -33,6 +34,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     data = build_data(run)
     if is_first_process():
         print(describe(run.dataset.name, data.loaded_split))
+    compare_fingerprint(data.loaded_split, trained)
     module = EvaluationModule(build(run.model))
     load_embedder(module.embedder, weights, config.ckpt_path)
     trainer.test(module, datamodule=data, verbose=False)
@@ -75,6 +77,17 @@ def check_root(dataset: DictConfig) -> None:
             f"dataset.root={dataset.root} is not there, seen from {Path.cwd()}: give the folder that holds the images "
             f"of {dataset.name} with dataset.root=…."
         )
+
+
+def compare_fingerprint(split: Split, trained: str | None) -> None:
+    """Warn if the split is not the one that the run trained on."""
+    if trained not in (None, found := fingerprint(split)):
+        why = "has other images, classes or roles" if len(split.train) else "holds no training images"
+        message = (
+            f"The dataset {why}: its split fingerprint is {found}, and was {trained} in training, so the figures are "
+            "those of the run only if the test images are the same."
+        )
+        warnings.warn(message, Note, stacklevel=2)
 
 
 def build_tester(config: DictConfig, run: DictConfig) -> pl.Trainer:

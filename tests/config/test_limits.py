@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from dml.config.limits import check_limits
 from dml.errors import UserError
-from dml.train import train
+from dml.runs.training import train
 
 
 @pytest.mark.parametrize(

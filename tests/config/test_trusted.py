@@ -301,7 +301,7 @@ MINE = """
 import os
 from functools import partial
 from dml.data.datasets.digits import load
-from dml.models import convnet_embedder
+from dml.models import ConvNet, Embedder, Preprocessing, convnet_embedder
 
 touch = partial(os.system, "touch {mark}")
 
@@ -313,6 +313,14 @@ class Network(convnet_embedder(1, embedding_dim=8, blocks=2, grid=2).__class__):
 
 def network(**arguments):
     return convnet_embedder(**arguments)
+
+class Backbone(ConvNet):
+    def __init__(self):
+        super().__init__(1, 2, 2)
+
+class Whole(Embedder):
+    def __init__(self, dim: int = 8):
+        super().__init__(Backbone(), Preprocessing([0.0], [1.0]), dim, "max")
 """
 OWN = {
     "dataset.split": {"_target_": "my_code.digits", "canvas": 16, "_partial_": True},
@@ -373,6 +381,53 @@ def test_what_is_trusted_must_be_a_module(refused, my_code, trust):
 def test_own_code_that_is_gone_is_named(refused, my_code):
     said = refused({"model._target_": "my_code.gone"}, "my_code")
     assert said == "model._target_=my_code.gone is not in its module; use the version of it that trained."
+
+
+PARTS = {
+    "_target_": "dml.models.Embedder",
+    "backbone": {"_target_": "dml.models.ConvNet", "in_channels": 1, "blocks": 2, "grid": 2},
+    "preprocessing": {"_target_": "dml.models.Preprocessing", "mean": [0.0], "std": [1.0]},
+    "embedding_dim": 8,
+    "pool": "max",
+}
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        PARTS,
+        PARTS | {"backbone": {"_target_": "my_code.Backbone"}},
+        {"_target_": "my_code.Whole"},
+        {"_target_": "my_code.Whole", "dim": 8},
+    ],
+    ids=["of the package's parts", "own backbone", "own network", "with an argument"],
+)
+def test_a_model_without_weights_is_evaluated(judge, my_code, model):
+    assert 0 <= judge({"model": model}, "my_code")["test/recall_at_1"] <= 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loss": {"_target_": "gone.Loss", "alpha": "${oc.env:NOT_SET}"}},
+        {"loss.alpha": "${oc.env:NOT_SET}", "optimizer.lr": "${oc.env:NOT_SET}", "mining": "${x:1}"},
+        {"trainer.max_steps": "${oc.env:NOT_SET}", "dataset.max_steps": "${oc.env:NOT_SET}"},
+        {"dataset.train_transform": {"_target_": "gone.Crop", "size": "${oc.env:NOT_SET}"}},
+        {"protocol": "${oc.env:NOT_SET}"},
+        {"seeds": ["${oc.env:NOT_SET}"], "mine": {"a": [{"b": "${oc.env:NOT_SET}"}]}},
+    ],
+)
+def test_training_may_have_read_its_environment(content, changes):
+    torch.save(content, "x.ckpt")
+    config = OmegaConf.create(content["config"])
+    for key, value in changes.items():
+        OmegaConf.update(config, key, value, merge=False)
+    torch.save(content | {"config": OmegaConf.to_container(config)}, "changed.ckpt")
+    assert read_run("changed.ckpt").config == read_run("x.ckpt").config
+
+
+def test_what_it_read_there_is_not_read_again(refused):
+    assert refused({"mine": "${oc.env:HOME}", "model.pool": "${mine}"}).startswith("model cannot be resolved")
 
 
 # The door itself --------------------------------------------------------------------------------------------------

@@ -1,7 +1,10 @@
 """Batches of P classes × K images, by counting."""
 
+import re
+import warnings
 from collections import Counter
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
@@ -140,3 +143,55 @@ def test_a_draw_larger_than_a_pass_is_even() -> None:
     items.draw(2)
     for _ in range(200):
         assert sorted(np.bincount(items.draw(5), minlength=3)) == [1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "given", "fitted", "said"),
+    [  # images of each class, P and K as given, P and K as they are, what a note says
+        ([6] * 20, ("auto", "auto"), (16, 5), []),
+        ([6] * 7, ("auto", "auto"), (7, 5), ["classes_per_batch=7 in place of 16: there are no more"]),
+        (
+            [2] * 20,
+            ("auto", "auto"),
+            (16, 2),
+            ["images_per_class=2 in place of 5: no training class has more"],
+        ),
+        ([2, 3, 4], ("auto", "auto"), (3, 4), ["classes_per_batch=3", "images_per_class=4"]),
+        ([2, 1], ("auto", "auto"), (2, 2), ["classes_per_batch=2", "images_per_class=2"]),
+        ([6] * 7, (3, "auto"), (3, 5), []),
+        ([3] * 20, ("auto", 2), (16, 2), []),
+    ],
+)
+def test_p_and_k_are_fitted_where_they_are_auto(
+    sizes: list[int], given: tuple[Any, Any], fitted: tuple[int, int], said: list[str]
+) -> None:
+    labels = np.repeat(np.arange(len(sizes)), sizes)
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        sampler = PKBatchSampler(labels, *given, steps_per_epoch=1)
+    assert (sampler.classes_per_batch, sampler.images_per_class) == fitted
+    assert len(images_of(sampler)[0]) == fitted[0] * fitted[1]
+    assert len(notes) == len(said)
+    assert all(words in str(note.message) for words, note in zip(said, notes, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "given", "said"),
+    [
+        ([6] * 7, (8, "auto"), "classes_per_batch=8 must be at least 2 and at most 7"),
+        ([3] * 7, (2, 4), "images_per_class=4 must be at least 2 and at most 3"),
+        (
+            [9],
+            ("auto", "auto"),
+            "The training set has 1 classes, the largest of 9 images, but a batch needs two",
+        ),
+        ([1] * 9, ("auto", "auto"), "The training set has 9 classes, the largest of 1 images, but"),
+        ([], ("auto", "auto"), "The training set has 0 classes"),
+    ],
+)
+def test_what_does_not_fit_is_refused_without_a_note(
+    sizes: list[int], given: tuple[Any, Any], said: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        PKBatchSampler(np.repeat(np.arange(len(sizes)), sizes), *given)
+    assert not recwarn

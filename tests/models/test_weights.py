@@ -1,7 +1,12 @@
 """Weights load whole or not at all."""
 
+import os
+import re
 import shutil
 import urllib.error
+import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from dml.errors import UserError
-from dml.models import bninception_embedder, torchvision_embedder
+from dml.errors import Note, UserError
+from dml.models import Embedder, bninception_embedder, convnet_embedder, torchvision_embedder
 from dml.models.weights import Published, load_weights
 
 NOWHERE = Published(url=None, surplus=("classifier.weight",))
@@ -150,3 +155,90 @@ def test_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load_weights(network(), "~/w.pth", NOWHERE)
     shutil.rmtree(tmp_path)
     refused("~/w.pth", "is not a file")
+
+
+# A run's checkpoint ------------------------------------------------------------------------------------------------
+
+
+def run(path: Path, embedder: nn.Module, **more: object) -> str:
+    """A checkpoint as dml.train would write it, of a network and a loss with a parameter."""
+    state = {f"embedder.{key}": t for key, t in embedder.state_dict().items()} | {
+        "loss.proxies": torch.ones(2)
+    }
+    torch.save({"state_dict": state, "config": {"model": {}}, "global_step": 3} | more, path)
+    return str(path)
+
+
+NETWORKS: dict[str, Callable[..., Embedder]] = {
+    "convnet": partial(convnet_embedder, 1, blocks=2),
+    "bninception": partial(bninception_embedder, weights=None),
+    "torchvision": partial(torchvision_embedder, "squeezenet1_0", weights=None),
+}
+
+
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS.keys())
+def test_a_run_starts_from_another_runs_network(tmp_path: Path, make: Callable[..., Embedder]) -> None:
+    trained = make(embedding_dim=4)
+    weights = run(tmp_path / "best.ckpt", trained)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Note)
+        same = make(embedding_dim=4, weights=weights).state_dict()
+    assert all(torch.equal(t, same[key]) for key, t in trained.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        (4, 8, "has a head of 4×64, and this model a head of 8×64: it starts anew"),
+        (None, 8, "has no head, and this model a head of 8×64: it starts anew"),
+        (4, None, "has a head of 4×64, and this model no head: it is left out"),
+    ],
+)
+def test_a_head_of_another_shape_starts_anew(
+    tmp_path: Path, was: int | None, now: int | None, said: str
+) -> None:
+    trained = convnet_embedder(1, was, blocks=2)
+    torch.manual_seed(0)
+    anew = convnet_embedder(1, now, blocks=2)
+    torch.manual_seed(0)
+    with pytest.warns(Note, match=re.escape(f"best.ckpt {said}")):
+        started = convnet_embedder(1, now, blocks=2, weights=run(tmp_path / "best.ckpt", trained))
+    for key, t in started.state_dict().items():
+        assert torch.equal(t, (anew if key.startswith("head.") else trained).state_dict()[key])
+
+
+class Executed:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, ("touch executed",)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, "does not fit this model: 5 missing: backbone.blocks.2.0.weight,"),
+        ({"state_dict": {}}, "does not fit this model: 15 missing: backbone"),
+        ({"state_dict": {"loss.proxies": torch.ones(2)}}, "does not fit this model: 15 missing"),
+        ({"state_dict": {"embedder.head.weight": torch.ones(2)}}, "does not fit this model: 15 missing"),
+        ({"state_dict": {"embedder.head.weight": [1]}}, "is not a checkpoint written by dml.train"),
+        ({"state_dict": None}, "is not a checkpoint written by dml.train"),
+        ({"config": None}, "is not a state dict"),
+        ({"evil": Executed()}, "cannot be read (UnpicklingError)"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: dict[str, object], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = run(tmp_path / "best.ckpt", convnet_embedder(1, 4, blocks=2), **more)
+    with pytest.raises(UserError, match=re.escape(f"model.weights={weights} {said}")):
+        convnet_embedder(1, 4, blocks=3, weights=weights)
+    assert not Path("executed").exists()
+
+
+def test_a_damaged_checkpoint(tmp_path: Path) -> None:
+    file = Path(run(tmp_path / "best.ckpt", convnet_embedder(1, 4, blocks=2)))
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"best\.ckpt cannot be read \(BadZipFile\)"):
+        convnet_embedder(1, 4, blocks=2, weights=str(file))

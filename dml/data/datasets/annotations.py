@@ -1,5 +1,6 @@
 """Reading annotation files and folders of images."""
 
+import os
 import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator
@@ -47,7 +48,27 @@ def folders_of(folder: Path) -> list[Path]:
     return [entry for entry in listing(folder) if entry.is_dir()]
 
 
-def entries_of(folder: Path, role: str, prefix: str = "", left_out: Collection[str] = ()) -> list[Entry]:
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder, at any depth, by path; hidden files and folders are left out.
+
+    Raises:
+        UserError: a link leads to a folder of which the files are listed already, such as one that it lies in.
+    """
+    files: list[Path] = []
+    seen, left = set(), [folder]
+    while left:
+        here = left.pop()
+        if (real := os.path.realpath(here)) in seen:
+            raise UserError(f"{here} leads to {real}, whose images are listed already: remove the link.")
+        seen.add(real)
+        for entry in listing(here):
+            (left if entry.is_dir() else files).append(entry)
+    return sorted(files)
+
+
+def entries_of(
+    folder: Path, role: str, prefix: str = "", left_out: Collection[str] = (), nested: bool = False
+) -> list[Entry]:
     """The images of a tree `<folder>/<class>/<image>`, classes and images by name.
 
     Files without the extension of an image are skipped, with a note.
@@ -57,26 +78,30 @@ def entries_of(folder: Path, role: str, prefix: str = "", left_out: Collection[s
         role: of all images.
         prefix: comes before `<class>/<image>` in an image's name.
         left_out: folders that are no classes.
+        nested: the images of a class may lie at any depth, `<folder>/<class>/**/<image>`.
 
     Raises:
-        UserError: an empty class, or a folder inside a class.
+        UserError: an empty class, or, unless `nested`, a folder inside a class.
     """
     entries, strays = [], []
     for label in folders_of(folder):
         if label.name in left_out:
             continue
-        files = listing(label)
-        if inner := [file.name for file in files if file.is_dir()]:
+        files = files_below(label) if nested else listing(label)
+        if not nested and (inner := [file.name for file in files if file.is_dir()]):
             raise UserError(
                 f"{label} holds a folder, '{inner[0]}', where images were expected: "
-                "the layout is <class>/<image>, below dataset.root or below train/ and test/ in it."
+                "the layout is <class>/<image>, below dataset.root or below train/ and test/ in it; "
+                "dataset.nested=true takes the images at any depth."
             )
         images = [file for file in files if _is_image(file)]
         if not images:
             raise UserError(
                 f"The class folder {label} holds no images ({' '.join(sorted(EXTENSIONS))}): remove or fill it."
             )
-        entries += [Entry(role, label.name, f"{prefix}{label.name}/{file.name}", file) for file in images]
+        entries += [
+            Entry(role, label.name, f"{prefix}{file.relative_to(folder).as_posix()}", file) for file in images
+        ]
         strays += [file for file in files if not _is_image(file)]
     strays += [entry for entry in listing(folder) if _is_image(entry) and not entry.is_dir()]
     if strays:

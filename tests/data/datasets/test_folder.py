@@ -3,6 +3,7 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_benchmarks import write_image, write_tree
@@ -11,8 +12,8 @@ from omegaconf import OmegaConf
 from dml.data.checks import check_dataset
 from dml.data.datamodule import EmbeddingDataModule
 from dml.data.datasets import folder
-from dml.data.split import Samples, Split
-from dml.errors import UserError
+from dml.data.split import Samples, Split, fingerprint
+from dml.errors import Note, UserError
 
 
 def classes_of(split: Split, samples: Samples) -> list[str]:
@@ -45,9 +46,14 @@ def test_chosen_test_classes(tmp_path: Path) -> None:
     assert classes_of(split, split.query) == ["7", "a"]
     with pytest.raises(UserError, match=r"dataset.test_classes has 'x', which is no folder"):
         folder.load(tmp_path, test_classes=["a", "x"])
-    for none_or_all in ([], ["a", "b", "7"]):
-        with pytest.raises(UserError, match="must name some of the 3 classes"):
-            folder.load(tmp_path, test_classes=none_or_all)
+    with pytest.raises(UserError, match=r"dataset.test_classes=\[\] names no class"):
+        folder.load(tmp_path, test_classes=[])
+    with pytest.raises(
+        UserError, match=r"has '1000', which .*; a name that looks like a number needs quotes"
+    ):
+        folder.load(tmp_path, test_classes=["a", 1000])
+    with pytest.raises(UserError, match=r"no training images: .*test_classes does not name every class"):
+        check_dataset(folder.load(tmp_path, test_classes=["a", "b", "7"]))
 
 
 def test_a_share_beside_chosen_classes_is_refused(tmp_path: Path) -> None:
@@ -77,7 +83,7 @@ def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
     assert split.classes == ["bus", "train"]
 
 
-@pytest.mark.parametrize("others", [["test", "val"], ["query"], ["test", "query", "gallery"]])
+@pytest.mark.parametrize("others", [["test", "masks"], ["query"], ["test", "query", "gallery"]])
 def test_folders_that_make_no_split(tmp_path: Path, others: list[str]) -> None:
     for number, name in enumerate(["train", *others]):
         write_tree(tmp_path / name, {f"class {number}": 2})
@@ -85,12 +91,78 @@ def test_folders_that_make_no_split(tmp_path: Path, others: list[str]) -> None:
         folder.load(tmp_path)
 
 
-def test_train_and_val_folders(tmp_path: Path) -> None:
-    write_tree(tmp_path, {"train/a": 2, "val/b": 2})
-    with pytest.raises(
-        UserError, match=r"train holds a folder, 'a', where images were expected: the layout is"
-    ):
-        folder.load(tmp_path)
+@pytest.mark.parametrize("val", ["val", "Valid", "validation", "dev"])
+@pytest.mark.parametrize("others", [["test"], ["query", "gallery"], []])
+def test_a_validation_folder_is_not_used(tmp_path: Path, val: str, others: list[str]) -> None:
+    write_tree(tmp_path, {"train/a": 2, f"{val}/b": 2, **{f"{other}/c": 2 for other in others}})
+    if others:
+        with pytest.warns(Note, match=f"{val} is not used: protocol=paper validates on the test classes"):
+            assert folder.load(tmp_path).classes == ["a", "c"]
+    else:
+        with pytest.raises(
+            UserError, match=f"holds train/ and {val}/ but no test/: call the folder that tests"
+        ):
+            folder.load(tmp_path)
+
+
+LAYOUTS = {  # folders with images, whether nested, training and test classes and images, or what is said
+    "flat": ({"a": 1, "b": 1}, False, ("a", 1, "b", 1)),
+    "nested": ({"a/x/y": 1, "a": 2, "b/z": 3}, True, ("a", 3, "b", 3)),
+    "nested in sides": ({"train/a/x": 1, "train/b": 1, "test/c/y/z": 2}, True, ("ab", 2, "c", 2)),
+    "flat as nested": ({"a": 1, "b": 1}, True, ("a", 1, "b", 1)),
+    "a class called train": ({"train/x": 1, "bus/y": 1}, True, ("b", 1, "t", 1)),
+    "nested, not said": ({"a/x": 1, "b": 1}, False, "holds a folder, 'x', .* dataset.nested=true takes"),
+    "nested and empty": ({"a/.x": 1, "b": 1}, True, "The class folder .*/a holds no images"),
+    "nested, unsplit": ({"a/x": 1, "a/y": 1}, True, "has 1 class folders, but a split needs two"),
+    "capitals": ({"Train/a": 1, "TEST/b": 2}, False, ("a", 1, "b", 2)),
+    "capitals, nested": ({"TRAIN/a/x": 1, "Test/b/y": 2}, True, ("a", 1, "b", 2)),
+    "capital classes": ({"Train": 1, "bus": 1}, False, ("T", 1, "b", 1)),
+    "both spellings": (
+        {"Train/a": 1, "train/c": 1, "test/b": 2},
+        False,
+        "holds both .*rain/ and .*rain/: put",
+    ),
+    "both tests": ({"train/a": 1, "Test/b": 2, "test/b": 1}, False, "holds both .est/ and .est/: put"),
+}
+
+
+@pytest.mark.parametrize(("tree", "nested", "expected"), LAYOUTS.values(), ids=LAYOUTS.keys())
+def test_layouts(tmp_path: Path, tree: dict[str, int], nested: bool, expected: tuple[Any, ...] | str) -> None:
+    write_tree(tmp_path, tree)
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=expected):
+            folder.load(tmp_path, nested=nested)
+        return
+    split = folder.load(tmp_path, nested=nested)
+    found = [("".join(c[0] for c in classes_of(split, s)), len(s)) for s in (split.train, split.query)]
+    assert (*found[0], *found[1]) == expected
+    assert all(Path(image).is_file() for image in [*split.train.images, *split.query.images])
+
+
+def test_capitals_make_no_other_split(tmp_path: Path) -> None:
+    fingerprints = {
+        fingerprint(folder.load(write_tree(tmp_path / train, {f"{train}/a": 2, f"{test}/b": 2})))
+        for train, test in (("train", "test"), ("Train", "TEST"))
+    }
+    assert len(fingerprints) == 1
+
+
+@pytest.mark.parametrize("target", [".", "a", "a/x", "b"])
+def test_links_in_a_nested_class_end(tmp_path: Path, target: str) -> None:
+    write_tree(tmp_path, {"a/x": 2, "b": 2})
+    (tmp_path / "a" / "x" / "link").symlink_to(tmp_path / target)
+    with pytest.raises(UserError, match=r"listed already: remove the link|are the same file, .*: list every"):
+        check_dataset(folder.load(tmp_path, nested=True))
+
+
+@pytest.mark.parametrize("tests", [["test"], ["Query", "gallery"], ["test", "val"]])
+def test_without_training_images_there_is_enough_to_evaluate(tmp_path: Path, tests: list[str]) -> None:
+    write_tree(tmp_path, {f"{name}/b": 2 for name in tests})
+    split = folder.load(tmp_path)
+    assert (len(split.train), len(split.query)) == (0, 2)
+    check_dataset(split, trains=False)
+    with pytest.raises(UserError, match="The dataset has no training images"):
+        check_dataset(split)
 
 
 def test_an_empty_class(tmp_path: Path) -> None:

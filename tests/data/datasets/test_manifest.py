@@ -67,10 +67,31 @@ def test_an_empty_table(tmp_path: Path) -> None:
         manifest.load(write(tmp_path, []))
 
 
-def test_a_table_that_is_no_text(tmp_path: Path) -> None:
-    (tmp_path / "manifest.csv").write_bytes(b"path,label,split\n\xff\xfe,a,train\n")
-    with pytest.raises(UserError, match=r"manifest.csv is not a CSV table in UTF-8"):
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            b"path,label,split\n\xff\xfe,a,train\n",
+            r"line 2, is not UTF-8: '\\xff\\xfe,a,train'; save the table",
+        ),
+        (b"path,label,split\n1.png,a,train\ncaf\xe9.png,a,train", r"line 3, is not UTF-8: 'caf\\xe9.png,a"),
+        (b"path,label,split\r\n1.png,a,train\r\n2.png,caf\xe9,test\r\n", r"line 3, .*'2.png,caf\\xe9,test'"),
+        (b"path,label,split\r1.png,a,train\r2.png,b,\xe9", r"line 3, is not UTF-8: '2.png,b,\\xe9'"),
+        (b"\xef\xbb\xbfpath,label,split\n\xe9.png,a,train\n", r"line 2, is not UTF-8: '\\xe9.png,a,train'"),
+        ("path,label,split\n1.png,a,train\n".encode("utf-16"), r"line 1, is not UTF-8: '\\xff\\xfep"),
+        (b'path,label,split\n"1.png,a,train\n', r"line 2, is not CSV \(unexpected end of data\)"),
+        (b'path,label,split\n"1"x.png,a,train\n', r"line 2, is not CSV \(',' expected after '\"'\)"),
+    ],
+)
+def test_a_table_that_is_no_text(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "manifest.csv").write_bytes(content)
+    with pytest.raises(UserError, match=rf"manifest\.csv, {said}"):
         manifest.load(tmp_path)
+
+
+def test_capitals_and_no_training_images(tmp_path: Path) -> None:
+    split = manifest.load(write(tmp_path, ["1.jpg,a,Test", "2.jpg,a,TEST"]))
+    assert (len(split.train), len(split.query)) == (0, 2)
 
 
 def test_a_missing_table(tmp_path: Path) -> None:
