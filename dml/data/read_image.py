@@ -44,7 +44,7 @@ def read_image(file: Path, channels: int) -> Image.Image:
     """
     with opened(file) as image:
         if image.format in ("JPEG", "MPO"):
-            _check_jpeg(file, image.mode)
+            image = _decoded_jpeg(file, image)
         _scale_transparency(image)
         image.load()
         _turn_upright(image)
@@ -98,11 +98,15 @@ def _check_header(image: Image.Image, size: int) -> None:
         raise ValueError("its values are not shades of 8 or 16 bits")
 
 
-def _check_jpeg(file: Path, mode: str) -> None:
-    """Raise ValueError for what libjpeg warns of; Pillow drops its warnings and fills the rest with grey."""
-    colorspace = {"L": "GRAY", "CMYK": "CMYK"}.get(mode, "RGB")
-    # At an eighth of the size, which leaves out most of the work but reads all of the data.
-    simplejpeg.decode_jpeg(file.read_bytes(), colorspace, min_height=1, min_width=1, strict=True)
+def _decoded_jpeg(file: Path, image: Image.Image) -> Image.Image:
+    """The same pixels as Pillow's, but what libjpeg warns of is a ValueError; Pillow fills the rest with grey."""
+    colorspace = {"L": "GRAY", "CMYK": "CMYK"}.get(image.mode, "RGB")
+    pixels = simplejpeg.decode_jpeg(file.read_bytes(), colorspace, strict=True)
+    if colorspace == "CMYK":
+        return image  # Pillow knows which programs store them inverted
+    decoded = Image.fromarray(pixels[:, :, 0] if colorspace == "GRAY" else pixels)
+    decoded.info = image.info  # EXIF
+    return decoded
 
 
 def _scale_transparency(image: Image.Image) -> None:
