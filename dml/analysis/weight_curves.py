@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pydantic import Field
 from torch import Tensor
 
 from dml.analysis.dependence import KINDS, Kind, row_pairs, steady_weights
@@ -22,8 +23,8 @@ class Row:
     """An anchor's pairs, with similarities evenly spaced over one range per kind.
 
     Args:
-        positives: number of positives, at least 1.
-        negatives: number of negatives, at least 1.
+        positives: number of positives, 1 … 10,000.
+        negatives: number of negatives, 1 … 10,000.
         positive_range: lowest and highest similarity of the positives, in [−1, 1].
         negative_range: likewise of the negatives.
 
@@ -31,8 +32,8 @@ class Row:
         UserError: a count is below 1, or a range is descending or outside [−1, 1].
     """
 
-    positives: int = 4
-    negatives: int = 75
+    positives: Annotated[int, Field(ge=1, le=10_000)] = 4
+    negatives: Annotated[int, Field(ge=1, le=10_000)] = 75
     positive_range: Sequence[float] = (0.4, 0.8)
     negative_range: Sequence[float] = (-0.2, 0.5)
 

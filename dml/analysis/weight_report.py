@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dml.config.cli import CONF
 from dml.errors import UserError
 from dml.losses import PairLoss
 from dml.runs.folder import set_aside
+from dml.runs.picture import save_picture
 
 SHOWN = (-0.5, 0.0, 0.25, 0.5, 0.75, 0.95)
 TableRow = tuple[str, Kind, Iterable[Any]]  # loss, kind of pair, cells
@@ -35,7 +37,6 @@ def weights(config: DictConfig) -> dict[str, dict[Kind, WeightDependence]]:
 
     folder = Path(config.run_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    plot_weights(curves, row).savefig(folder / "weights.png", dpi=150)
     write_csv(folder / "weights.csv", ("loss", "kind", "similarity", "weight"), curve_rows(curves))
     write_csv(folder / "similarities.csv", ("loss", "kind", "S", "N", "P"), shares)
     print_table(
@@ -48,6 +49,7 @@ def weights(config: DictConfig) -> dict[str, dict[Kind, WeightDependence]]:
         ["S\nits own", "N\nnegatives", "P\npositives"],
         [(name, kind, ("✓" if share > 0 else "–" for share in d)) for name, kind, d in shares],
     )
+    save_picture(folder / "weights.png", partial(plot_weights, curves, row))
     return dependences
 
 
