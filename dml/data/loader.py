@@ -76,7 +76,7 @@ class TrainLoader(TimedLoader):
         self.batches, self.handed_out = sampler, 0
         super().__init__(dataset, batch_sampler=sampler, **options)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         self.batches.start = self.handed_out
         try:
             for batch in super().__iter__():
