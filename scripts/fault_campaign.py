@@ -2,7 +2,7 @@
 
     python scripts/fault_campaign.py [--moments 20] [--seconds 120] [--kinds kill,term,…] [--seed 0]
 
-It ends after so many moments or seconds, whichever comes first (200 moments take about an hour on two busy cores).
+It ends after so many moments or seconds, whichever comes first (a moment took 40 to 60 s on two busy cores).
 Status 1 where something was lost that `docs/distributed.md` says is kept: a checkpoint, its step, the best one; where a
 process or a `.part` stayed; where the run did not end in time; where a traceback was printed. Linux. The disk that
 fills up is a small tmpfs and needs root; without, no file may grow beyond 50 kB.

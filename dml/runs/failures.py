@@ -27,6 +27,7 @@ SENTENCES = {
     r"DataLoader worker .* exited unexpectedly": f"A data worker ended by itself: {RESUME}.",
     r"DataLoader timed out after (?P<how>[\d.]+) seconds": "No data worker delivered a batch within {how} seconds: is "
     f"one stopped, or the disk lost? data.worker_timeout=… waits longer; {RESUME}.",
+    "failed to map segment|"  # of a library that is imported
     r"an't allocate memory|annot allocate memory|ut of memory|bad_alloc|not enough memory|can't start new thread": (
         "Out of memory: lower sampler.classes_per_batch, sampler.images_per_class, data.eval_batch_size, "
         "data.num_workers or the size of the images."
@@ -51,7 +52,7 @@ def machine_failures() -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (MemoryError, OSError, RuntimeError) as error:
+    except (ImportError, MemoryError, OSError, RuntimeError) as error:
         sentence, lost = explained(error)
         if sentence is None:
             raise

@@ -158,6 +158,7 @@ def wandb_logger(
     os.environ.setdefault("WANDB_SILENT", "true")  # it would print 25 lines a run
     import wandb
 
+    wandb.setup()  # reads the environment: Lightning's arguments would be warned of before
     wandb.finish()  # a second run in one process would otherwise continue the first
     mode = "offline" if offline else "online"
     if offline is None:

@@ -31,6 +31,7 @@ FAILURES = [
     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), MEMORY),
     (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), MEMORY),
     (RuntimeError("std::bad_alloc"), MEMORY),
+    (ImportError("libfaiss.so: failed to map segment from shared object"), MEMORY),
     (RuntimeError("can't start new thread"), MEMORY),
     (OSError(errno.ENOMEM, "Cannot allocate memory"), MEMORY),
     (RuntimeError("unable to write to file </torch_12_34>: No space left on device (28)"), "/dev/shm"),
@@ -52,6 +53,7 @@ FAILURES = [
 ]
 OWN = [
     KeyError("x"),
+    ImportError("x"),
     ValueError("x"),
     TypeError("x"),
     RuntimeError("shapes differ"),

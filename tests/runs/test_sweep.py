@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -99,3 +102,26 @@ def test_a_sweep_exits_with_1_if_a_trial_failed(tmp_path, figures, code):
 def test_trials_in_nested_folders_are_found(tmp_path):
     trial(tmp_path / "digits", 0, ["dataset=digits"], METRICS)
     assert [row["trial"] for row in read_trials(tmp_path)] == ["digits/0"]
+
+
+STOPPED = """
+import os, signal, sys
+from omegaconf import OmegaConf
+from dml.runs.sweep import SweepTable
+table = SweepTable()
+table.on_multirun_start(OmegaConf.create({"hydra": {"sweep": {"dir": "."}}}))
+table.rows.append({"trial": "0", "test/recall_at_1": 0.5})
+os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_sweep_that_is_stopped_writes_the_table_of_what_is_done(tmp_path, how, code):
+    path = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    command = [sys.executable, "-c", STOPPED, how]
+    done = subprocess.run(command, cwd=tmp_path, env=path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == code
+    assert "1 trials, best Recall@1 first" in done.stdout
+    assert done.stderr == ""
+    assert (tmp_path / "sweep.csv").read_text().split() == ["trial,test/recall_at_1", "0,0.5"]
