@@ -91,23 +91,21 @@ class EmbeddingDataModule(pl.LightningDataModule):
             )
         if protocol not in ("paper", "holdout"):
             raise UserError(f"protocol={protocol} must be paper or holdout.")
-        if on_bad_image not in ("error", "skip"):
-            raise UserError(f"data.on_bad_image={on_bad_image} must be error or skip.")
         self.split, self.sampler, self.seed = split, sampler, seed
         self.resize, self.train_transform, self.eval_transform = resize, train_transform, eval_transform
         self.channels, self.extra_classes = channels, extra_classes
         self.protocol, self.eval_batch_size = protocol, eval_batch_size
         self.num_workers, self.worker_timeout, self.pin_memory = num_workers, worker_timeout, pin_memory
         self.cache_dir = Path(cache_dir).expanduser() if cache else None
-        self.skipped: list[str] | None = None if on_bad_image == "error" else []
+        self.skipped: list[str] | None = [] if on_bad_image == "skip" else None
 
     def setup(self, stage: str | None = None) -> None:
         """Load and check the dataset, once."""
         if hasattr(self, "loaded_split"):
             if self.skipped is not None and len({*map(str, gather_objects(self.skipped))}) > 1:
                 raise UserError(
-                    "The processes of this run cannot decode different images: look at the disk, or leave out what "
-                    "python -m dml.prepare … --verify lists."
+                    "The processes of this run skip different images, so one of them reads the disk badly: look at it, "
+                    "or leave out what python -m dml.prepare … --verify lists."
                 )
             return
         with permitted():

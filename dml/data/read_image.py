@@ -101,7 +101,12 @@ def _check_header(image: Image.Image, size: int) -> None:
 def _decoded_jpeg(file: Path, image: Image.Image) -> Image.Image:
     """The same pixels as Pillow's, but what libjpeg warns of is a ValueError; Pillow fills the rest with grey."""
     colorspace = {"L": "GRAY", "CMYK": "CMYK"}.get(image.mode, "RGB")
-    pixels = simplejpeg.decode_jpeg(file.read_bytes(), colorspace, strict=True)
+    try:
+        pixels = simplejpeg.decode_jpeg(file.read_bytes(), colorspace, strict=True)
+    except ValueError as error:
+        if str(error).startswith("tj"):  # a limit of TurboJPEG's own, such as unusual subsampling: no damage
+            return image
+        raise
     if colorspace == "CMYK":
         return image  # Pillow knows which programs store them inverted
     decoded = Image.fromarray(pixels[:, :, 0] if colorspace == "GRAY" else pixels)

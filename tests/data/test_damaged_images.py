@@ -236,3 +236,14 @@ def test_bad_images_are_skipped_when_asked_for(tmp_path: Path) -> None:
     assert fingerprint(data.loaded_split) == fingerprint(folder.load(root)) != fingerprint(whole)
     assert sum(len(batch["label"]) for batch in data.test_dataloader()) == 7
     assert EmbeddingDataModule(whole).skipped_figures() == {}
+
+
+def test_processes_that_skip_different_images_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that one of them reads badly."""
+    data = EmbeddingDataModule(
+        folder.load(write_tree(tmp_path, dict.fromkeys("abcd", 3))), on_bad_image="skip"
+    )
+    data.setup()
+    monkeypatch.setattr("dml.data.datamodule.gather_objects", lambda skipped: [skipped, ["a/0.png"]])
+    with pytest.raises(UserError, match="processes of this run skip different images"):
+        data.setup("fit")

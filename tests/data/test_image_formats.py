@@ -103,6 +103,16 @@ def test_the_transparent_shade_of_other_depths(tmp_path: Path, content: bytes, s
     assert np.array(read_image(tmp_path / "a.png", 3))[0, :, 0].tolist() == seen
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_jpeg_of_every_subsampling_and_size(tmp_path: Path, mode: str, subsampling: int) -> None:
+    for size in [(1, 1), (7, 16), (17, 9)]:
+        for progressive in (True, False):
+            image = Image.new(mode, size)
+            image.save(tmp_path / "a.jpg", subsampling=subsampling, progressive=progressive)
+            assert read_image(tmp_path / "a.jpg", 3).size == size
+
+
 @pytest.mark.parametrize("mode", ["F", "LAB"])
 def test_values_that_are_no_shades_are_refused_before_training(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (8, 8)).save(tmp_path / "a.tif")
