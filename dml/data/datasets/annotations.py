@@ -54,7 +54,8 @@ def files_below(folder: Path) -> list[Path]:
     Raises:
         UserError: a link leads to a folder of which the files are listed already, such as one that it lies in.
     """
-    files, seen, left = [], set(), [folder]
+    files: list[Path] = []
+    seen, left = set(), [folder]
     while left:
         here = left.pop()
         if (real := os.path.realpath(here)) in seen:
