@@ -76,10 +76,3 @@ def test_the_size_of_the_picture_is_bounded_before_any_work(compose, tmp_path, k
     with pytest.raises(UserError, match=rf"callbacks\.retrieval_grid\.{key}={value} must be"):
         train(compose(override))
     assert not list(tmp_path.iterdir())
-
-
-def test_the_largest_picture_is_drawn(compose, tmp_path: Path) -> None:
-    sizes = ("callbacks.retrieval_grid.queries=20", "callbacks.retrieval_grid.neighbours=10")
-    train(compose(*SMALL, "callbacks.recall.nmi=false", *sizes))
-    with Image.open(tmp_path / "run" / "retrievals.png") as picture:
-        assert picture.size == (1980, 4200)
