@@ -50,7 +50,7 @@ def test_a_command_is_the_module_of_its_name(tmp_path: Path) -> None:
         ("dml train los", {"loss=", "loss."}),
         ("dml train loss=proxy", {"loss=proxy_anchor", "loss=proxy_nca"}),
         ("dml train loss=ms loss.ep", {"loss.epsilon="}),
-        ("dml train loss=contrastive loss.pos", {"loss.positive_margin="}),
+        ("dml train loss=contrastive loss.la", {"loss.lambda="}),
         ("dml evaluate ckpt", {"ckpt_path="}),
     ],
 )
