@@ -273,9 +273,9 @@ def test_there_is_one_best_checkpoint_and_it_is_what_is_tested(compose, tmp_path
 
 def test_what_nothing_logs_cannot_be_watched(compose):
     with pytest.raises(
-        UserError, match=r"BestCheckpoint watches val/loss, which nothing logs; .*val/recall_at_1"
+        UserError, match=r"BestCheckpoint watches train/accuracy, which nothing logs; .*val/recall_at_1"
     ):
-        train(compose(*FAST, "callbacks.best_checkpoint.monitor=val/loss"))
+        train(compose(*FAST, "callbacks.best_checkpoint.monitor=train/accuracy"))
     config = compose(*FAST)
     config.callbacks.progress = {
         "_target_": "pytorch_lightning.callbacks.EarlyStopping",

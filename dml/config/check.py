@@ -128,7 +128,9 @@ def resolved(node: DictConfig) -> Any:
     try:
         return OmegaConf.to_container(node, resolve=True)
     except InterpolationResolutionError as error:
-        key = origin(dict(leaves(OmegaConf.to_container(node))), str(error.full_key))
+        written = dict(leaves(OmegaConf.to_container(node)))
+        key = origin(written, str(error.full_key))
+        key = key if key in written else error.full_key  # the key that refers to nothing
         raise UserError(f"{key}: {str(error).splitlines()[0]}; give it on the command line.") from error
 
 
@@ -150,7 +152,7 @@ def origin(written: Mapping[str, Any], key: str) -> str:
     """The key from which a value comes, through references such as `${dataset.max_steps}`; no resolver is called."""
     for _ in written:  # a longer chain of references never ends
         reference = re.fullmatch(REFERENCE, str(written.get(key)))
-        if not reference or reference[1] not in written:
+        if not reference:
             break
         key = reference[1]
     return key
@@ -273,7 +275,8 @@ def _sentence(error: ValidationError, value: Any, where: str) -> str:
     ]
     expected = " or ".join(dict.fromkeys(re.sub(r"^\w+ should (be )?", "", word) for word in words))
     be = "" if "too_short" in errors[0]["type"] else "be "
-    hint = """; a name that looks like a number, or that is null or true, needs quotes, as in '["1.10"]'"""
+    example = """'["1.10"]'""" if places[0] else """'"1.10"'"""
+    hint = f"; a name that looks like a number, or that is null or true, needs quotes, as in {example}"
     is_name = isinstance(value, int | float) or (value is None and places[0])
     hint = hint if is_name and "string" in expected else ""
     typed = str(value) if isinstance(value, str | float) else json.dumps(value)

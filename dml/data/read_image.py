@@ -67,8 +67,6 @@ def opened(file: Path) -> Iterator[Image.Image]:
         with Image.open(file, "r", FORMATS) as image:
             _check_header(image, status.st_size)
             yield image
-    except MemoryError:  # not the image's fault
-        raise
     # Decoders raise many kinds of errors: OSError, SyntaxError, ValueError, struct.error …
     except Exception as error:
         if _is_shortage(error):

@@ -63,7 +63,7 @@ BOOLEANS = {
         ("dataset.recall_at=[2,4]", "dataset.recall_at=[2, 4] must contain 1: "),
         (
             "callbacks.best_checkpoint.monitor=val/recall_at_3",
-            "callbacks.best_checkpoint.monitor=val/recall_at_3 is not measured: add 3 to dataset.recall_at",
+            "callbacks.best_checkpoint.monitor=val/recall_at_3 is not measured in validation: take one of val/recall_at_1",
         ),
         ("callbacks.recall.ks=[2]", "dataset.recall_at=[2] must contain 1: "),
         ("callbacks.recall=null", "callbacks.recall chooses the checkpoint that is tested: keep it"),
@@ -79,7 +79,7 @@ BOOLEANS = {
         ("dataset.root=", "dataset.root is not set: give the folder"),
         (
             "dataset.root=2024",
-            "dataset.root=2024 must be a valid string; a name that looks like a number needs",
+            "dataset.root=2024 must be a valid string; a name that looks like a number, or",
         ),
         ("dataset.test_classes=bird", "dataset.test_classes=bird must be a list."),
         ("dataset.test_classes=7", "dataset.test_classes=7 must be a list."),
@@ -153,7 +153,7 @@ def test_a_boolean_is_what_a_person_means(compose, key):
         ({"lr_factors": {"hed": 2}}, "There is no key lr_factors.hed: nothing reads it"),
         (
             {"loss": {"alhpa": 2}},
-            "There is no key loss.alhpa: dml.losses.MultiSimilarityLoss takes alpha, beta,",
+            "There is no key loss.alhpa: did you mean loss.alpha? dml.losses.MultiSimilarityLoss takes alpha, beta,",
         ),
         ({"model": {"name": "resnet18"}}, "There is no key model.name: dml.models.convnet_embedder takes"),
         ({"memory": {"size": 300}}, "There is no key memory.size: nothing reads it"),
