@@ -18,7 +18,7 @@ from dml.data.split import Split, describe, fingerprint
 from dml.distributed import is_first_process
 from dml.errors import Note, UserError
 from dml.module import EvaluationModule
-from dml.runs.checkpoints import load_weights as load_embedder
+from dml.runs.checkpoints import load_weights
 from dml.runs.folder import set_aside
 from dml.runs.report import print_table, say_collapsed, without_prefix, write_metrics
 
@@ -36,7 +36,7 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         print(describe(run.dataset.name, data.loaded_split))
     compare_fingerprint(data.loaded_split, trained)
     module = EvaluationModule(build(run.model))
-    load_embedder(module.embedder, weights, config.ckpt_path)
+    load_weights(module.embedder, weights, config.ckpt_path)
     trainer.test(module, datamodule=data, verbose=False)
     test = {
         name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")

@@ -63,7 +63,7 @@ BOOLEANS = {
         ("dataset.recall_at=[2,4]", "dataset.recall_at=[2, 4] must contain 1: "),
         (
             "callbacks.best_checkpoint.monitor=val/recall_at_3",
-            "callbacks.best_checkpoint.monitor=val/recall_at_3 is not measured in validation: take one of val/recall_at_1",
+            "callbacks.best_checkpoint.monitor=val/recall_at_3 is not measured in validation: take one of ",
         ),
         ("callbacks.recall.ks=[2]", "dataset.recall_at=[2] must contain 1: "),
         ("callbacks.recall=null", "callbacks.recall chooses the checkpoint that is tested: keep it"),

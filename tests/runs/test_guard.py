@@ -149,6 +149,6 @@ def test_a_forked_child_does_not_keep_the_folder(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/run")):
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/sys/run")):
         with pytest.raises(SystemExit, match=rf"^Error: hydra\.run\.dir: {folder} cannot be used"):
             FolderGuard().on_run_start(command("train", folder))
