@@ -130,7 +130,7 @@ def resolved(node: DictConfig) -> Any:
     except InterpolationResolutionError as error:
         written = dict(leaves(OmegaConf.to_container(node)))
         key = origin(written, str(error.full_key))
-        key = key if key in written else error.full_key  # the key that refers to nothing
+        key = key if key in written else str(error.full_key)  # the key that refers to nothing
         raise UserError(f"{key}: {str(error).splitlines()[0]}; give it on the command line.") from error
 
 
