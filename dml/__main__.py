@@ -48,15 +48,15 @@ def main() -> None:
     known, (name, *arguments) = commands(), sys.argv[1:] or ["--help"]
     if name in known:
         os.execv(sys.executable, [sys.executable, "-m", f"dml.{name}", *arguments])
+    usage = "\n".join(f"  dml {command:<10} {line}" for command, line in known.items())
     if name == "completion":
         print(COMPLETION)
     elif name == "complete":
         print("\n".join(complete(*arguments)))
+    elif name in ("--help", "-h"):
+        print(usage)
     else:
-        usage = "\n".join(f"  dml {command:<10} {line}" for command, line in known.items())
-        sys.exit(
-            usage if name in ("--help", "-h") else f"Error: there is no command {name}; there are\n{usage}"
-        )
+        sys.exit(f"Error: there is no command {name}; there are\n{usage}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from dml.config.refusal import REFUSED, explain
+from dml.config.schema import GROUPS
 from dml.errors import Note, UserError, printed_notes
 from dml.runs.failures import end_with_parent, end_workers, machine_failures
 from dml.runs.folder import new_folder
@@ -91,7 +92,10 @@ def one_sentence(name: str = "") -> Iterator[None]:
         null = [word for word in sys.argv if re.fullmatch(r"[\w/@.]+=null", word)]
         if not (str(error).startswith("Config group override must be") and null):
             raise
-        sys.exit(f"Error: {null[0]} is no option of a group; ~{null[0].partition('=')[0]} leaves it out.")
+        group = null[0].partition("=")[0]
+        options = ", ".join(sorted(file.stem for file in Path(CONF, group).glob("*.yaml")))
+        without = "" if group in GROUPS else f"; ~{group} leaves it out"
+        sys.exit(f"Error: {null[0]} must be one of {options}{without}.")
 
 
 class CheckFirst(Callback):
