@@ -276,12 +276,12 @@ def test_what_nothing_logs_cannot_be_watched(compose):
         UserError, match=r"BestCheckpoint watches train/accuracy, which nothing logs; .*val/recall_at_1"
     ):
         train(compose(*FAST, "callbacks.best_checkpoint.monitor=train/accuracy"))
-    config = compose(*FAST)
+    config = compose(*FAST, folder="other")
     config.callbacks.progress = {
         "_target_": "pytorch_lightning.callbacks.EarlyStopping",
-        "monitor": "val/recal_at_1",
+        "monitor": "train/accuracy",
     }
-    with pytest.raises(UserError, match="EarlyStopping watches val/recal_at_1"):
+    with pytest.raises(UserError, match="EarlyStopping watches train/accuracy"):
         train(config)
 
 
