@@ -25,6 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dml.runs.checkpoints import BEST, LAST, PREVIOUS, step_of
+from dml.runs.failures import kill_when_orphaned
 from dml.train import main as train
 
 RUN = """
@@ -38,6 +39,7 @@ BOUND = 120  # seconds until a run that was struck has ended
 def begin(folder: Path, output: Path) -> None:
     """The run, in a session of its own."""
     os.setsid()
+    kill_when_orphaned()  # a campaign that is ended leaves no run behind
     with output.open("w") as stream:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)

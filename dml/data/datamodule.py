@@ -19,7 +19,7 @@ from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples, Split
 from dml.distributed import gather_objects
 from dml.errors import UserError, permitted
-from dml.runs.failures import kill_when_orphaned
+from dml.runs.failures import serve_parent
 
 
 class EmbeddingDataModule(pl.LightningDataModule):
@@ -165,7 +165,7 @@ class EmbeddingDataModule(pl.LightningDataModule):
             "dataset": ImageDataset(samples, transform, self.channels, self.resize, self.cache_dir),
             "num_workers": workers,
             "seconds": self.worker_timeout if workers else 0,
-            "worker_init_fn": kill_when_orphaned,
+            "worker_init_fn": serve_parent,
             "persistent_workers": workers > 0,
             "pin_memory": self.pin_memory and torch.cuda.is_available(),
             "collate_fn": collate,

@@ -93,10 +93,21 @@ def end_with_parent() -> None:
     os.environ[STARTED_BY] = str(os.getpid())
 
 
-def kill_when_orphaned(worker: int = 0) -> None:
-    """Have the system kill this process, such as a DataLoader's `worker`, when its parent ends; even a stopped one."""
+def kill_when_orphaned() -> None:
+    """Have the system kill this process when its parent ends; even a stopped one."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def serve_parent(worker: int) -> None:
+    """Let a data worker end with its parent, and leave signals to it.
+
+    A terminal's Ctrl-C, `timeout` and SLURM signal all processes of a run. A worker that obeyed would be missed in
+    the step that the run still finishes. `end_workers` ends those that hang.
+    """
+    kill_when_orphaned()
+    for name in {"SIGINT", "SIGTERM", "SIGHUP"} & {s.name for s in signal.Signals}:
+        signal.signal(signal.Signals[name], signal.SIG_IGN)
 
 
 def end_workers() -> None:

@@ -55,9 +55,8 @@ def train(config: DictConfig) -> dict[str, Any]:
         print(describe(config.dataset.name, data.loaded_split))
     module = build_module(config, data.num_classes, embedder)
     trainer = build_trainer(config)
-    best = next(
-        c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)
-    )  # see `check_config`
+    # `check_config` saw to it that there is one.
+    best = next(c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint))
     if resumed is not None:
         resume(config, resumed, data, module, trainer)
 
