@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,3 +90,32 @@ def test_commands_that_start_together_have_folders_of_their_own(tmp_path, monkey
             folders.append(Path(settings.dir))
     assert folders[0] != folders[1]
     assert all(folder.is_dir() and not list(folder.iterdir()) for folder in folders)
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM"])
+def test_a_signal_to_all_processes_of_a_run_stops_it_after_the_step(tmp_path, how):
+    """As a terminal's Ctrl-C, `timeout` and SLURM send it: data workers get it too."""
+    steps = (
+        *("trainer.max_steps=1000000", "trainer.val_check_interval=1000000", "data.num_workers=1"),
+        "callbacks.last_checkpoint.every_n_train_steps=2",
+    )
+    command = [sys.executable, "-m", "dml.train", "trainer=cpu", "model.embedding_dim=8", "hydra.run.dir=run"]
+    with (tmp_path / "output").open("w") as output:
+        run = subprocess.Popen(
+            [*command, *steps],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        end = time.monotonic() + 120
+        while not (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file() and time.monotonic() < end:
+            time.sleep(0.1)
+        os.killpg(run.pid, getattr(signal, how))
+        status = run.wait(timeout=120)
+    said = (tmp_path / "output").read_text()
+    assert status != 0, said
+    assert "Stopped at step" in said
+    assert "Error" not in said
+    assert "Traceback" not in said
