@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from dml.data.datamodule import EmbeddingDataModule
 from dml.models.preprocessing import in_unit_range
 from dml.retrieval.evaluate import EmbeddingStore, evaluate_embeddings
-from dml.retrieval.metrics import Metric
+from dml.retrieval.metrics import Metric, QueryMetrics
 
 
 class RawPixels(nn.Module):
@@ -23,7 +23,7 @@ class RawPixels(nn.Module):
 @torch.no_grad()
 def test_metrics(
     embedder: nn.Module, data: EmbeddingDataModule, ks: Sequence[int], metrics: Mapping[str, Metric]
-) -> dict[str, float]:
+) -> QueryMetrics:
     """Recall@K and other metrics of the test set under an embedder, in one process; the global RNG stays as it was."""
     store = EmbeddingStore()
     was_training = embedder.training
@@ -33,12 +33,12 @@ def test_metrics(
             store.add(batch["index"], embedder(batch["image"]))
     embedder.train(was_training)
     evaluation = data.evaluation_set("test")
-    return evaluate_embeddings(store.ordered(len(evaluation.samples)), evaluation, ks, metrics).means()
+    return evaluate_embeddings(store.ordered(len(evaluation.samples)), evaluation, ks, metrics)
 
 
 def baselines(
     embedder: nn.Module, data: EmbeddingDataModule, ks: Sequence[int], metrics: Mapping[str, Metric]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, QueryMetrics]:
     """Test metrics of raw pixels and of the network as it is now."""
     return {
         "raw pixels": test_metrics(RawPixels(), data, ks, metrics),

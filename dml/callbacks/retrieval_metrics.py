@@ -13,8 +13,9 @@ from dml.data.datamodule import data_of
 from dml.errors import UserError
 from dml.retrieval.clustering import clustering_metrics
 from dml.retrieval.collapse import is_collapsed
-from dml.retrieval.evaluate import EmbeddingStore, evaluate_embeddings
-from dml.retrieval.metrics import METRICS, Metric, QueryMetrics
+from dml.retrieval.evaluate import EmbeddingStore, evaluate_embeddings, rank_queries
+from dml.retrieval.metrics import METRICS, Metric, QueryMetrics, query_metrics, recall_metrics
+from dml.retrieval.ranking import Ranking
 
 
 class RetrievalMetrics(pl.Callback):
@@ -30,10 +31,12 @@ class RetrievalMetrics(pl.Callback):
     Attributes:
         embeddings: (N, D) of the latest evaluation set, in its order, the same on every process.
         queries: values of its queries.
+        ranking: ranks of its queries, of the test only; positions in the evaluation set.
     """
 
     embeddings: Float[Tensor, "N D"]
     queries: QueryMetrics
+    ranking: Ranking
 
     def __init__(
         self, ks: Sequence[int], metrics: Mapping[str, Metric | None] | None = METRICS, nmi: bool = True
@@ -62,24 +65,24 @@ class RetrievalMetrics(pl.Callback):
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._log(pl_module, "val", self._evaluate(trainer, "val", {}))
+        evaluation = data_of(trainer).evaluation_set("val")
+        self.embeddings = self.store.ordered(len(evaluation.samples))
+        self.queries = evaluate_embeddings(self.embeddings, evaluation, self.ks, {})
+        self._log(pl_module, "val", self.queries.means())
 
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        figures = self._evaluate(trainer, "test", self.metrics)
+        evaluation = data_of(trainer).evaluation_set("test")
+        self.embeddings = self.store.ordered(len(evaluation.samples))
+        self.ranking = rank_queries(self.embeddings, evaluation)
+        self.queries = query_metrics(self.ranking, recall_metrics(self.ks) | self.metrics)
+        figures = self.queries.means()
         if self.nmi:
-            labels_N = torch.from_numpy(data_of(trainer).evaluation_set("test").labels)
-            figures |= clustering_metrics(self.embeddings, labels_N)
+            figures |= clustering_metrics(self.embeddings, torch.from_numpy(evaluation.labels))
         self._log(pl_module, "test", figures)
 
     def collapse(self) -> dict[str, bool]:
         """`{"collapsed": True}` if the latest embeddings are, see `is_collapsed`; `{}` otherwise."""
         return {"collapsed": True} if is_collapsed(self.embeddings) else {}
-
-    def _evaluate(self, trainer: pl.Trainer, stage: str, metrics: Mapping[str, Metric]) -> dict[str, float]:
-        evaluation = data_of(trainer).evaluation_set(stage)
-        self.embeddings = self.store.ordered(len(evaluation.samples))
-        self.queries = evaluate_embeddings(self.embeddings, evaluation, self.ks, metrics)
-        return self.queries.means()
 
     def _log(self, module: pl.LightningModule, stage: str, figures: Mapping[str, float]) -> None:
         for name, value in figures.items():

@@ -34,6 +34,11 @@ class EvaluationSet:
         """(N,) classes of the images."""
         return self.samples.labels
 
+    @property
+    def query_labels(self) -> np.ndarray:
+        """(Nq,) classes of the queries."""
+        return self.labels[self.query_index]
+
     @classmethod
     def of(cls, query: Samples, gallery: Samples | None = None) -> "EvaluationSet":
         """Queries that search a gallery, or one another."""

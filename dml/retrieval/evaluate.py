@@ -1,6 +1,6 @@
 """From the embeddings of an evaluation set, spread over all processes, to its metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -9,7 +9,7 @@ from torch import Tensor
 from dml.data.protocol import EvaluationSet
 from dml.distributed import gather, rank, world_size
 from dml.retrieval.metrics import METRICS, Metric, QueryMetrics, query_metrics, recall_metrics
-from dml.retrieval.ranking import rank_positives
+from dml.retrieval.ranking import Ranking, rank_positives
 from dml.retrieval.recall import recall_in_lists
 
 
@@ -76,30 +76,50 @@ def evaluate_embeddings(
         ks: the K of Recall@K.
         metrics: further metrics by name.
     """
+    if metrics:
+        return query_metrics(rank_queries(z_ND, evaluation), recall_metrics(ks) | dict(metrics))
+    query, self_index = _shares(z_ND, evaluation)
+    own = recall_in_lists(*query, self_index, ks)
+    everyone = _of_all_queries(z_ND, evaluation)
+    values = {name: everyone(value_q) for name, value_q in own.values.items()}
+    return QueryMetrics(everyone(own.has_positive), values)
+
+
+def rank_queries(z_ND: Float[Tensor, "N D"], evaluation: EvaluationSet) -> Ranking:
+    """Ranking of every query, in their order; the same on every process, and every process must call.
+
+    `right_index` and `wrong_index` are positions in the evaluation set.
+
+    Args:
+        z_ND, evaluation: as in `evaluate_embeddings`.
+    """
+    query, self_index = _shares(z_ND, evaluation)
+    ranking = Ranking(*map(_of_all_queries(z_ND, evaluation), rank_positives(*query, self_index)))
+    gallery = evaluation.query_index if evaluation.gallery_index is None else evaluation.gallery_index
+    gallery_G = torch.from_numpy(gallery)
+    return ranking._replace(
+        right_index=gallery_G[ranking.right_index], wrong_index=gallery_G[ranking.wrong_index]
+    )
+
+
+def _shares(z_ND: Tensor, evaluation: EvaluationSet) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    """This process's queries and their labels, the gallery and its labels; and the queries' places in the gallery."""
     labels_N = torch.from_numpy(evaluation.labels).to(z_ND.device)
     query_Q = torch.from_numpy(evaluation.query_index).to(z_ND.device)
     gallery = evaluation.gallery_index
     gallery_G = query_Q if gallery is None else torch.from_numpy(gallery).to(z_ND.device)
-    self_index = torch.arange(len(query_Q), device=z_ND.device) if gallery is None else None
-    share = slice(rank(), None, world_size())
-    arguments = (
-        z_ND[query_Q[share]],
-        labels_N[query_Q[share]],
-        z_ND[gallery_G],
-        labels_N[gallery_G],
-        None if self_index is None else self_index[share],
-    )
-    if metrics:
-        own = query_metrics(rank_positives(*arguments), recall_metrics(ks) | dict(metrics))
-    else:
-        own = recall_in_lists(*arguments, ks)
-    if world_size() == 1:
-        return own
-    # Metrics are on the CPU; processes exchange tensors where the embeddings are.
-    index_q = torch.arange(len(query_Q), device=z_ND.device)[share]
+    own_q = torch.arange(len(query_Q), device=z_ND.device)[rank() :: world_size()]
+    of_share = z_ND[query_Q[own_q]], labels_N[query_Q[own_q]], z_ND[gallery_G], labels_N[gallery_G]
+    return of_share, own_q if gallery is None else None
 
-    def all_queries(own_q: Tensor) -> Tensor:
-        return in_order(index_q, own_q.to(z_ND.device), len(query_Q)).cpu()
 
-    values = {name: all_queries(value_q) for name, value_q in own.values.items()}
-    return QueryMetrics(all_queries(own.has_positive), values)
+def _of_all_queries(z_ND: Tensor, evaluation: EvaluationSet) -> Callable[[Tensor], Tensor]:
+    """A function from the values of this process's queries to those of all, (Q,) on the CPU."""
+    size = len(evaluation.query_index)
+    # Values are on the CPU; processes exchange tensors where the embeddings are.
+    own_q = torch.arange(size, device=z_ND.device)[rank() :: world_size()]
+
+    def of_all(value_q: Tensor) -> Tensor:
+        return value_q if world_size() == 1 else in_order(own_q, value_q.to(z_ND.device), size).cpu()
+
+    return of_all

@@ -1,4 +1,4 @@
-"""Recall@K, R-precision and MAP@R of each query, and their means.
+"""Recall@K, R-precision, MAP@R and reciprocal rank of each query, and their means.
 
 A metric is a function of a `Ranking` that returns one value a query. A new one is a function here, or anywhere, and a
 line under `metrics` in `conf/callbacks/default.yaml`.
@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dml.errors import UserError
+from dml.retrieval.intervals import class_intervals
 from dml.retrieval.ranking import Ranking, rank_positives
 
 Metric = Callable[[Ranking], Float[Tensor, "Q"]]
@@ -45,7 +47,15 @@ def map_at_r(ranking: Ranking) -> Float[Tensor, "Q"]:
     return ranking.average_precision_at_r
 
 
-METRICS: dict[str, Metric] = {"r_precision": r_precision, "map_at_r": map_at_r}
+def reciprocal_rank(ranking: Ranking) -> Float[Tensor, "Q"]:
+    """1 / rank of a query's most similar positive in the whole gallery, ties counted against it; the mean is MRR.
+
+    Source: Voorhees, TREC-8, 1999.
+    """
+    return 1 / (ranking.others_ahead + 1).double()
+
+
+METRICS: dict[str, Metric] = {"r_precision": r_precision, "map_at_r": map_at_r, "mrr": reciprocal_rank}
 
 
 def recall_metrics(ks: Sequence[int]) -> dict[str, Metric]:
@@ -91,6 +101,17 @@ class QueryMetrics:
         means = {name: total / (counted * UNIT) for name, total in sums.items()}
         return means | {"queries_without_positives": float(without)}
 
+    def intervals(self, class_Q: Int[np.ndarray, "Q"]) -> dict[str, list[float]]:
+        """Each mean's 95% interval [low, high] by a bootstrap over the queries' classes, see `class_intervals`.
+
+        Args:
+            class_Q: (Q,), class of each query.
+        """
+        counted_Q = self.has_positive.numpy()
+        value_QM = np.stack([value_Q.double().numpy() for value_Q in self.values.values()], axis=1)
+        found = class_intervals(value_QM[counted_Q], class_Q[counted_Q])
+        return {} if found is None else dict(zip(self.values, found.tolist(), strict=True))
+
 
 def query_metrics(ranking: Ranking, metrics: Mapping[str, Metric]) -> QueryMetrics:
     """The values of some metrics for each query of a ranking."""
@@ -105,7 +126,7 @@ def retrieval_metrics(
     self_index: Int[Tensor, "Q"] | None = None,
     ks: Sequence[int] = (1, 2, 4, 8),
 ) -> dict[str, float]:
-    """`recall_at_K` for every K of `ks`, `r_precision`, `map_at_r` and `queries_without_positives`, in one process.
+    """`recall_at_K` for every K of `ks`, those of `METRICS` and `queries_without_positives`, in one process.
 
     Several processes share the queries out with `dml.retrieval.evaluate`, with the same result to the last digit.
 

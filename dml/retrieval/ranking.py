@@ -20,12 +20,20 @@ class Ranking(NamedTuple):
         others_ahead: (Q,) int64, images of other classes at least as similar as the most similar positive.
         hits_at_r: (Q,) int64, positives among the R nearest.
         average_precision_at_r: (Q,) float64, 1/R · Σ of the precision at each positive among the R nearest.
+        right_index: (Q,) int64, position in the gallery of the most similar positive.
+        right_similarity: (Q,) float32, its similarity; −∞ without a positive.
+        wrong_index: (Q,) int64, position in the gallery of the most similar image of another class.
+        wrong_similarity: (Q,) float32, its similarity; −∞ where the gallery has no other class.
     """
 
     positives: Int[Tensor, "Q"]
     others_ahead: Int[Tensor, "Q"]
     hits_at_r: Int[Tensor, "Q"]
     average_precision_at_r: Float[Tensor, "Q"]
+    right_index: Int[Tensor, "Q"]
+    right_similarity: Float[Tensor, "Q"]
+    wrong_index: Int[Tensor, "Q"]
+    wrong_similarity: Float[Tensor, "Q"]
 
 
 class ClassMembers:
@@ -58,8 +66,8 @@ class ClassMembers:
         return column_QM, same_class_QM, same_class_QM & (column_QM != self_index[:, None])
 
 
-def largest_values(S_BN: Float[Tensor, "B N"], k: int) -> Float[Tensor, "B k"]:
-    """The k largest values of each row in falling order, as by topk, but faster in long rows.
+def largest(S_BN: Float[Tensor, "B N"], k: int) -> tuple[Float[Tensor, "B k"], Int[Tensor, "B k"]]:
+    """The k largest values of each row in falling order and their columns, as by topk, but faster in long rows.
 
     The columns are dealt out to groups of 64. No value outside the k groups with the largest maxima can exceed the
     k maxima of those groups, so these groups hold the k largest values, ties or not.
@@ -67,12 +75,15 @@ def largest_values(S_BN: Float[Tensor, "B N"], k: int) -> Float[Tensor, "B k"]:
     width = 64
     groups = S_BN.shape[1] // width
     if groups < 2 * k:
-        return S_BN.topk(k, dim=1).values
+        values, columns = S_BN.topk(k, dim=1)
+        return values, columns
     dealt_BWG = S_BN[:, : groups * width].unflatten(1, (width, groups))
     group_Bk = dealt_BWG.amax(dim=1).topk(k, dim=1).indices
     column_BkW = group_Bk[:, :, None] + groups * torch.arange(width, device=S_BN.device)
-    candidates = torch.cat([S_BN.gather(1, column_BkW.flatten(1)), S_BN[:, groups * width :]], dim=1)
-    return candidates.topk(k, dim=1).values
+    rest = torch.arange(groups * width, S_BN.shape[1], device=S_BN.device).expand(len(S_BN), -1)
+    column_BX = torch.cat([column_BkW.flatten(1), rest], dim=1)
+    values, places = S_BN.gather(1, column_BX).topk(k, dim=1)
+    return values, column_BX.gather(1, places)
 
 
 def rank_block(
@@ -83,13 +94,14 @@ def rank_block(
 ) -> Ranking:
     """Ranking of the queries with these similarities and class members; S_BN is overwritten."""
     s_BM = S_BN.gather(1, column_BM).masked_fill(~positive_BM, -torch.inf)
-    s_BM = s_BM.sort(dim=1, descending=True).values
+    s_BM, order_BM = s_BM.sort(dim=1, descending=True)
+    right_B = column_BM.gather(1, order_BM[:, :1]).flatten()
     row, place = same_class_BM.nonzero(as_tuple=True)
     S_BN[row, column_BM[row, place]] = -torch.inf  # what is left are the images of other classes
 
     R_B1 = positive_BM.sum(dim=1, keepdim=True)
     # An image among the R nearest has fewer than R ≤ M others ahead, so the M most similar others decide.
-    others_BM = largest_values(S_BN, column_BM.shape[1])
+    others_BM, other_BM = largest(S_BN, column_BM.shape[1])
     ahead_BM = torch.searchsorted(-others_BM, -s_BM, right=True)  # others with a similarity ≥ the positive's
     nth_M = torch.arange(1, s_BM.shape[1] + 1, device=s_BM.device)
     position_BM = nth_M + ahead_BM  # beyond M where there is no n-th positive, at −∞
@@ -101,7 +113,9 @@ def rank_block(
     R_B, nth_M, position_BM, hit_BM = R_B1.flatten().cpu(), nth_M.cpu(), position_BM.cpu(), hit_BM.cpu()
     precision_BM = torch.where(hit_BM, nth_M.double() / position_BM, 0.0)
     average_precision_B = precision_BM.sum(dim=1) / R_B.clamp(min=1)
-    return Ranking(R_B, others_ahead_B.cpu(), hit_BM.sum(dim=1), average_precision_B)
+    nearest = right_B, s_BM[:, 0], other_BM[:, 0], others_BM[:, 0]
+    counts = R_B, others_ahead_B.cpu(), hit_BM.sum(dim=1), average_precision_B
+    return Ranking(*counts, *(field_B.cpu() for field_B in nearest))
 
 
 @torch.no_grad()

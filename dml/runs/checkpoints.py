@@ -16,6 +16,7 @@ from torch import nn
 
 from dml.errors import UserError
 from dml.runs.failures import whole_file
+from dml.runs.folder import OF_A_TEST
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
@@ -88,10 +89,10 @@ def outdated(folder: Path, resumed: Path | None) -> list[str]:
     """
     checkpoints = [f"checkpoints/{name}" for name in (BEST, LAST, PREVIOUS)]
     if resumed is None or not is_inside(resumed, folder):
-        return ["metrics.json", "retrievals.png", "metrics.csv", "tensorboard", "wandb_id", *checkpoints]
+        return [*OF_A_TEST, "metrics.csv", "tensorboard", "wandb_id", *checkpoints]
     step = read_checkpoint(resumed)["global_step"]
     later = [name for name in checkpoints if (s := step_of(folder / name)) is None or s > step]
-    return ["metrics.json", "retrievals.png", *later]
+    return [*OF_A_TEST, *later]
 
 
 def step_of(path: Path) -> int | None:

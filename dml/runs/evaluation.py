@@ -8,7 +8,6 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 
-from dml.callbacks.retrieval_grid import draw_retrievals
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.config.build import build, build_data
 from dml.config.check import check, check_evaluation
@@ -19,8 +18,9 @@ from dml.distributed import is_first_process
 from dml.errors import Note, UserError
 from dml.module import EvaluationModule
 from dml.runs.checkpoints import load_weights
-from dml.runs.folder import set_aside
-from dml.runs.report import print_table, say_collapsed, without_prefix, write_metrics
+from dml.runs.folder import OF_A_TEST, set_aside
+from dml.runs.report import interval_figures, print_table, say_collapsed, without_prefix
+from dml.runs.results import write_results
 
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
@@ -42,18 +42,20 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")
     }
     collapsed = metrics.collapse()
+    intervals = {"test": metrics.queries.intervals(data.evaluation_set("test").query_labels)}
     figures = {
         **test,
         **collapsed,
+        **interval_figures(intervals),
         "dataset": run.dataset.name,
         "fingerprint": fingerprint(data.loaded_split),
         **data.skipped_figures(),
     }
     if trainer.is_global_zero:
-        print_table(f"{run.dataset.name}, {config.ckpt_path}", {"test": without_prefix(test, "test")})
+        columns = {"test": without_prefix(test, "test")}
+        print_table(f"{run.dataset.name}, {config.ckpt_path}", columns, intervals)
         say_collapsed(collapsed)
-        write_metrics(Path(config.run_dir), figures)
-        draw_retrievals(trainer)
+        write_results(trainer, Path(config.run_dir), figures)
     return figures
 
 
@@ -105,7 +107,7 @@ def run(config: DictConfig) -> None:
     """Evaluate, write the figures and print their folder."""
     folder = Path(config.run_dir)
     if is_first_process():
-        set_aside(folder, ["metrics.json", "retrievals.png"])
+        set_aside(folder, OF_A_TEST)
     evaluate(config)
     if is_first_process():
         print(folder)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dml.errors import Note, permitted
 
+OF_A_TEST = ("metrics.json", "queries.csv", "retrievals.png")  # what every test writes
 WAIT = timedelta(seconds=60)
 
 

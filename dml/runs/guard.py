@@ -12,11 +12,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from dml.config.check import valid
 from dml.errors import UserError, unusable
+from dml.runs.folder import OF_A_TEST
 
 RESULTS = (
-    "metrics.json",
+    *OF_A_TEST,
     "metrics.csv",
-    "retrievals.png",
     "checkpoints/*.ckpt",
     "tensorboard",
     "weights.png",

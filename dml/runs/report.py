@@ -1,7 +1,7 @@
 """The figures of a run: `metrics.json` and the printed table."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,29 @@ def write_metrics(folder: Path, figures: Mapping[str, Any]) -> None:
         part.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
 
 
-def print_table(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
-    """Print one column of figures beside the other, a row for each metric that any of them has."""
+def print_table(
+    title: str,
+    columns: Mapping[str, Mapping[str, float]],
+    intervals: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+) -> None:
+    """Print one column of figures beside the other, a row for each metric that any of them has.
+
+    Args:
+        title: the line above the table.
+        columns: metrics by the columns' names.
+        intervals: of some of these metrics, [low, high].
+    """
     table = Table("metric", *columns)
     for metric in dict.fromkeys(name for column in columns.values() for name in column):
-        cells = [readable(metric, column[metric]) if metric in column else "–" for column in columns.values()]
+        cells = []
+        for name, column in columns.items():
+            interval = (intervals or {}).get(name, {}).get(metric)
+            cells.append(readable(metric, column[metric], interval) if metric in column else "–")
         table.add_row(metric, *cells)
     print(title)
     Console().print(table)
+    if intervals:
+        print("In brackets 95% intervals, by a bootstrap over the test classes; another seed is not in them.")
 
 
 def say_collapsed(collapsed: Mapping[str, bool]) -> None:
@@ -44,11 +59,18 @@ def say_collapsed(collapsed: Mapping[str, bool]) -> None:
         )
 
 
-def readable(metric: str, value: float) -> str:
-    """A figure for a table: four digits after the point, or a whole number where the metric counts queries."""
-    return f"{value:,.0f}" if "queries_" in metric else f"{value:.4f}"
+def readable(metric: str, value: float, interval: Sequence[float] | None = None) -> str:
+    """A figure for a table: four digits and the interval's three, or a whole number where the metric counts queries."""
+    ends = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+    return f"{value:,.0f}" if "queries_" in metric else f"{value:.4f}{ends}"
 
 
 def without_prefix(metrics: Mapping[str, float], stage: str) -> dict[str, float]:
     """The metrics of one stage, "val" or "test", by their bare names."""
     return {name.removeprefix(f"{stage}/"): m for name, m in metrics.items() if name.startswith(f"{stage}/")}
+
+
+def interval_figures(intervals: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
+    """The intervals of several columns for `metrics.json`: `{"intervals": {"test/recall_at_1": [low, high], …}}`."""
+    flat = {f"{name}/{metric}": ends for name, column in intervals.items() for metric, ends in column.items()}
+    return {"intervals": flat}

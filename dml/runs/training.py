@@ -14,7 +14,6 @@ from pytorch_lightning import seed_everything
 
 from dml.analysis.baselines import baselines
 from dml.callbacks.checkpoint import BestCheckpoint
-from dml.callbacks.retrieval_grid import draw_retrievals
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.config.build import build, build_data, build_module, build_trainer, try_out
 from dml.config.check import check_config
@@ -35,7 +34,15 @@ from dml.runs.failures import machine_failures
 from dml.runs.folder import set_aside
 from dml.runs.guard import check_unused
 from dml.runs.loggers import keep_metrics
-from dml.runs.report import PROTOCOLS, print_table, say_collapsed, without_prefix, write_metrics
+from dml.runs.report import (
+    PROTOCOLS,
+    interval_figures,
+    print_table,
+    say_collapsed,
+    without_prefix,
+    write_metrics,
+)
+from dml.runs.results import write_results
 from dml.runs.settings import NewSettings, check_settings
 from dml.runs.trial import run_apart
 
@@ -60,10 +67,10 @@ def train(config: DictConfig) -> dict[str, Any]:
     if resumed is not None:
         resume(config, resumed, data, module, trainer)
 
-    columns = {}
+    retrieval = retrieval_metrics_of(trainer)
+    floors = {}
     if config.baselines:
-        metrics = retrieval_metrics_of(trainer)
-        columns = baselines(module.embedder, data, metrics.ks, metrics.metrics)
+        floors = baselines(module.embedder, data, retrieval.ks, retrieval.metrics)
     trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
     if best.best_model_score is None:
         raise UserError(
@@ -74,16 +81,23 @@ def train(config: DictConfig) -> dict[str, Any]:
     [test] = trainer.test(
         module, datamodule=data, ckpt_path=best.best_model_path, verbose=False, weights_only=True
     )
-    columns["trained"] = without_prefix(test, "test")
-    collapsed = retrieval_metrics_of(trainer).collapse()
+    columns = {name: floor.means() for name, floor in floors.items()}
+    labels = data.evaluation_set("test").query_labels
+    intervals = {
+        name: found.intervals(labels) for name, found in {**floors, "test": retrieval.queries}.items()
+    }
+    collapsed = retrieval.collapse()
     if trainer.is_global_zero:
-        print_table(f"{config.dataset.name}: {PROTOCOLS[config.protocol]}", columns)
+        title = f"{config.dataset.name}: {PROTOCOLS[config.protocol]}"
+        trained = {"trained": without_prefix(test, "test")}
+        print_table(title, columns | trained, intervals | {"trained": intervals["test"]})
         say_collapsed(collapsed)
     stage, _, metric = str(best.monitor).rpartition("/")
     figures = {
         **test,
         **collapsed,
-        "baselines": {name: column for name, column in columns.items() if name != "trained"},
+        **interval_figures(intervals),
+        "baselines": columns,
         f"{stage}/best_{metric}": float(best.best_model_score),
         "checkpoint": os.path.relpath(best.best_model_path, os.path.realpath(config.run_dir)),
         "steps": trainer.global_step,
@@ -94,8 +108,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         "protocol": f"{config.protocol}: {PROTOCOLS[config.protocol]}",
     }
     if trainer.is_global_zero:
-        write_metrics(Path(config.run_dir), figures)
-        draw_retrievals(trainer)
+        write_results(trainer, Path(config.run_dir), figures)
     return figures
 
 

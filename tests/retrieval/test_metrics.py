@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from dml.retrieval import QueryMetrics, query_metrics, rank_positives, recall_metrics, retrieval_metrics
 from dml.retrieval.metrics import METRICS
-from dml.retrieval.ranking import largest_values
+from dml.retrieval.ranking import largest
 
 KS = (1, 2, 4, 8)
 
@@ -16,7 +16,7 @@ def naive(
     similarity: list[list[float]], labels: list[int], gallery_labels: list[int], own: list[int] | None
 ) -> dict[str, float]:
     """Sort each row, other classes first among equals; then read the definitions off the list."""
-    sums, counted = dict.fromkeys([*(f"recall_at_{k}" for k in KS), "r_precision", "map_at_r"], 0.0), 0
+    sums, counted = dict.fromkeys([*(f"recall_at_{k}" for k in KS), "r_precision", "map_at_r", "mrr"], 0.0), 0
     for q, row in enumerate(similarity):
         candidates = [g for g in range(len(row)) if own is None or g != own[q]]
         candidates.sort(key=lambda g: (-row[g], gallery_labels[g] == labels[q]))
@@ -27,6 +27,7 @@ def naive(
         counted += 1
         for k in KS:
             sums[f"recall_at_{k}"] += any(hits[:k])
+        sums["mrr"] += 1 / (1 + hits.index(True))
         sums["r_precision"] += sum(hits[:R]) / R
         sums["map_at_r"] += sum(sum(hits[: i + 1]) / (i + 1) for i in range(R) if hits[i]) / R
     return {name: total / counted for name, total in sums.items()} | {
@@ -48,6 +49,10 @@ def test_four_images_by_hand() -> None:
     z, labels = torch.stack([angle.cos(), angle.sin()], dim=1), torch.tensor([0, 1, 0, 1])
     ranking = rank_positives(z, labels, z, labels, torch.arange(4))
     assert ranking.others_ahead.tolist() == [1, 2, 2, 1]
+    assert ranking.right_index.tolist() == [2, 3, 0, 1]
+    assert ranking.wrong_index.tolist() == [1, 0, 3, 2]
+    assert torch.allclose(ranking.right_similarity, torch.tensor(30.0).deg2rad().cos().expand(4))
+    assert torch.allclose(ranking.wrong_similarity, torch.tensor(10.0).deg2rad().cos().expand(4))
     metrics = retrieval_metrics(z, labels, z, labels, torch.arange(4), ks=(1, 2, 3))
     assert metrics == {
         "recall_at_1": 0.0,
@@ -55,6 +60,7 @@ def test_four_images_by_hand() -> None:
         "recall_at_3": 1.0,
         "r_precision": 0.0,
         "map_at_r": 0.0,
+        "mrr": pytest.approx(5 / 12, abs=1e-12),
         "queries_without_positives": 0.0,
     }
 
@@ -120,6 +126,7 @@ def test_a_collapsed_model_finds_nothing(vector: str, size: int, dim: int) -> No
     z, labels = row.repeat(size, 1), torch.arange(size) // 5
     metrics = retrieval_metrics(z, labels, z, labels, torch.arange(size))
     assert metrics.pop("queries_without_positives") == float(size % 5 == 1)
+    assert metrics.pop("mrr") < 5 / size  # others of all classes come first
     assert set(metrics.values()) == {0.0}
 
 
@@ -168,7 +175,10 @@ def test_largest_values_are_those_of_topk() -> None:
     for columns, k in itertools.product((130, 640, 1999), (1, 5, 15)):
         S = torch.randint(0, 50, (7, columns)).float()
         S[0], S[1, 1:] = 3.0, -torch.inf
-        assert torch.equal(largest_values(S, k), S.topk(k, dim=1).values)
+        values, columns = largest(S, k)
+        assert torch.equal(values, S.topk(k, dim=1).values)
+        assert torch.equal(S.gather(1, columns), values)
+        assert all(len(set(row)) == k for row in columns.tolist())
 
 
 def test_bad_input() -> None:
