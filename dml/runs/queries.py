@@ -94,6 +94,12 @@ class Queries:
     has_positive: Bool[np.ndarray, "Q"]
     values: dict[str, Float[np.ndarray, "Q"]]
 
+    def sorted(self) -> "Queries":
+        """The same queries by name, in whatever order the images were listed."""
+        order = sorted(range(len(self.rows)), key=lambda q: self.rows[q]["name"])
+        values = {name: value_Q[order] for name, value_Q in self.values.items()}
+        return Queries([self.rows[q] for q in order], self.class_Q[order], self.has_positive[order], values)
+
 
 def read_queries(folder: str | Path) -> Queries:
     """The queries of a run's or an evaluation's folder.

@@ -1,0 +1,94 @@
+"""What `python -m dml.compare` prints and writes."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+
+from dml.analysis.comparison import Disagreement, Run, compare, disagreement, letters
+from dml.analysis.comparison_tables import print_rows, rows, write_csv, write_latex, write_markdown
+from dml.callbacks.retrieval_grid import QUERY, RIGHT, WRONG, show
+from dml.config.build import build_data
+from dml.config.trusted import read_run
+from dml.data.datamodule import EmbeddingDataModule
+from dml.errors import UserError
+from dml.runs.evaluation import given
+from dml.runs.picture import save_picture
+
+EXAMPLES = 4
+NOTE = (
+    "In brackets 95% intervals, by a bootstrap over the test classes that all runs share; another seed of training is "
+    "not in them."
+)
+
+
+def write_comparison(runs: Sequence[Run], folder: Path, trust: Sequence[str] = ()) -> None:
+    """Print the tables and write `comparison.md`, `.csv`, `.tex` and `.png`.
+
+    Args:
+        runs: from `read_runs`.
+        folder: to write to.
+        trust: the user's own modules that define the first run's model or dataset.
+    """
+    figures = compare(runs)
+    table = rows(figures, len(runs))
+    named = list(zip(letters(), runs, strict=False))
+    title = "\n".join(f"{name} = {run.folder}" for name, run in named)
+    print_rows(table, title)
+    print(NOTE)
+    for name, run in named[1:]:
+        differing = disagreement(runs[0], run)
+        print(
+            f"Recall@1: {differing.both:,} queries both A and {name} get right, {len(differing.first_only):,} A alone, "
+            f"{len(differing.second_only):,} {name} alone, {differing.neither:,} neither."
+        )
+    write_markdown(folder / "comparison.md", table, f"{title}\n\n{NOTE}")
+    write_csv(folder / "comparison.csv", figures, [run.folder for run in runs])
+    write_latex(folder / "comparison.tex", table)
+    differing = disagreement(*runs[:2])
+    if differing.first_only or differing.second_only:
+        save_picture(folder / "comparison.png", partial(draw, runs[0], runs[1], differing, trust))
+
+
+def draw(first: Run, second: Run, differing: Disagreement, trust: Sequence[str]) -> Figure:
+    """A row for each example, spread evenly: a query, its nearest image under the first run and under the second."""
+    data = data_of_run(first.folder, trust)
+    examples = [*spread(differing.first_only), *spread(differing.second_only)]
+    figure = Figure(figsize=(4.8, 1.9 * len(examples)), dpi=120, layout="constrained")
+    figure.suptitle("query, nearest under A, nearest under B", fontsize=8)
+    images = data.test_dataloader().dataset
+    place = {name: n for n, name in enumerate(data.evaluation_set("test").samples.names)}
+    for axes, q in zip(figure.subplots(len(examples), 3, squeeze=False), examples, strict=True):
+        row = first.queries.rows[q]
+        show(axes[0], images[place[row["name"]]]["image"], row["class"], QUERY)
+        for axis, run in zip(axes[1:], (first, second), strict=True):
+            found = run.queries.rows[q]
+            right = found["nearest_class"] == row["class"]
+            title = f"{float(found['nearest_similarity']):.2f}  {found['nearest_class']}"
+            show(axis, images[place[found["nearest_name"]]]["image"], title, RIGHT if right else WRONG)
+    return figure
+
+
+def spread(positions: Sequence[int]) -> list[int]:
+    """Up to four of the positions, from the first to the last."""
+    chosen = np.linspace(0, len(positions) - 1, min(EXAMPLES, len(positions))).round().astype(int)
+    return [positions[i] for i in chosen]
+
+
+def data_of_run(folder: Path, trust: Sequence[str] = ()) -> EmbeddingDataModule:
+    """The dataset on which a run or an evaluation was tested.
+
+    Raises:
+        UserError: its checkpoint or its images are no longer there.
+    """
+    file = folder / ".hydra" / "config.yaml"
+    config = OmegaConf.load(file) if file.is_file() else OmegaConf.create({})
+    if "trust" in config:  # an evaluation
+        return build_data(read_run(config.ckpt_path, given(config), [*config.trust, *trust]).config)
+    best = folder / "checkpoints" / "best.ckpt"
+    if not best.is_file():
+        raise UserError(f"{best} is not there to say where the images are")
+    return build_data(read_run(best, trust=trust).config)

@@ -1,0 +1,79 @@
+"""Tables of a comparison: printed, Markdown, CSV, LaTeX."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from dml.analysis.comparison import Figure, letters
+from dml.runs.failures import whole_file
+
+Row = tuple[str, ...]
+
+
+def rows(figures: Sequence[Figure], runs: int) -> list[Row]:
+    """Header and rows of the table: a metric, each run's mean with its interval, each difference from the first run."""
+    names = [name for name, _ in zip(letters(), range(runs), strict=False)]
+    header = ("metric", *names, *(f"{name} − {names[0]}" for name in names[1:]))
+    table = [header]
+    for start in range(0, len(figures), runs):
+        own = figures[start : start + runs]
+        means = (f"{f.value:.4f} [{f.low:.3f}, {f.high:.3f}]" for f in own)
+        differences = (
+            f"{f.difference:+.4f} [{f.difference_low:+.4f}, {f.difference_high:+.4f}] {f.verdict}"
+            for f in own[1:]
+        )
+        table.append((own[0].metric, *means, *differences))
+    return table
+
+
+def print_rows(table: Sequence[Row], title: str) -> None:
+    """Print the table as wide as the terminal."""
+    filled = Table(*table[0])
+    for row in table[1:]:
+        filled.add_row(*row)
+    print(title)
+    Console().print(filled)
+
+
+def write_markdown(file: Path, table: Sequence[Row], title: str) -> None:
+    """Write the table and its title as Markdown."""
+    lines = [table[0], ("---",) * len(table[0]), *table[1:]]
+    text = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in lines)
+    with whole_file(file) as part:
+        part.write_text(f"{title}\n\n{text}\n", encoding="utf-8")
+
+
+def write_latex(file: Path, table: Sequence[Row]) -> None:
+    """Write the table as a LaTeX tabular with the rules of booktabs."""
+    header, *body = [" & ".join(map(_latex, row)) + r" \\" for row in table]
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        rf"\begin{{tabular}}{{l{'r' * (len(table[0]) - 1)}}}",
+        r"\toprule",
+        header,
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    with whole_file(file) as part:
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _latex(cell: str) -> str:
+    """A cell of ours in LaTeX."""
+    return cell.replace("_", r"\_").translate({ord("−"): "$-$", ord("-"): "$-$", ord("+"): "$+$"})
+
+
+def write_csv(file: Path, figures: Sequence[Figure], folders: Sequence[Path]) -> None:
+    """Write all digits of every figure, a row for each metric and run."""
+    with (
+        whole_file(file) as part,
+        part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as s,
+    ):
+        writer = csv.writer(s)
+        writer.writerow([*Figure._fields, "verdict", "folder"])
+        writer.writerows([*f, f.verdict, folders[f.run]] for f in figures)
