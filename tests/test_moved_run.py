@@ -242,7 +242,7 @@ def test_a_new_run_in_an_old_folder_is_refused_and_changes_nothing(compose, run)
 
 
 def test_a_new_run_in_an_old_folder_loses_nothing_and_leaves_no_old_figures(compose, run, finished):
-    note = pytest.warns(Note, match=r"metrics\.json, metrics\.csv, checkpoints/best\.ckpt")
+    note = pytest.warns(Note, match=r"metrics\.json, queries\.csv, metrics\.csv, checkpoints/best\.ckpt")
     with note, pytest.raises(UserError, match="classes_per_batch"):
         train(compose(*FAST, "sampler.classes_per_batch=41", "overwrite=true"))
     assert not (run / "metrics.json").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from dml.analysis.comparison import Disagreement, Run, compare, disagreement, letters
 from dml.analysis.comparison_tables import print_rows, rows, write_csv, write_latex, write_markdown
@@ -15,8 +15,8 @@ from dml.config.build import build_data
 from dml.config.trusted import read_run
 from dml.data.datamodule import EmbeddingDataModule
 from dml.errors import UserError
-from dml.runs.evaluation import given
 from dml.runs.picture import save_picture
+from dml.runs.subject import subject
 
 EXAMPLES = 4
 NOTE = (
@@ -85,9 +85,10 @@ def data_of_run(folder: Path, trust: Sequence[str] = ()) -> EmbeddingDataModule:
         UserError: its checkpoint or its images are no longer there.
     """
     file = folder / ".hydra" / "config.yaml"
-    config = OmegaConf.load(file) if file.is_file() else OmegaConf.create({})
+    config = DictConfig(OmegaConf.load(file) if file.is_file() else {})
     if "trust" in config:  # an evaluation
-        return build_data(read_run(config.ckpt_path, given(config), [*config.trust, *trust]).config)
+        config.trust = [*config.trust, *trust]
+        return build_data(subject(config).config)
     best = folder / "checkpoints" / "best.ckpt"
     if not best.is_file():
         raise UserError(f"{best} is not there to say where the images are")

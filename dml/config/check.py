@@ -10,6 +10,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -55,16 +56,27 @@ def check_evaluation(config: DictConfig) -> None:
     """Check an evaluation's configuration without reading its checkpoint; a run's folder stands for its best one.
 
     Raises:
-        UserError: nothing reads a key, or there is no checkpoint.
+        UserError: nothing reads a key, or there is neither a checkpoint nor a model and a dataset.
     """
     if unread := sorted(map(str, config.keys() - EVALUATION)):
         raise UserError(
             f"{unread[0]}=… has no effect: the checkpoint gives all but its dataset's and data's keys; leave it out."
         )
+    for key in ("audit", "baselines"):
+        config[key] = valid(config[key], bool, key)
     if OmegaConf.is_missing(config, "ckpt_path"):
-        raise UserError(
-            "ckpt_path is missing: give the checkpoint to evaluate, such as ckpt_path=…/checkpoints/best.ckpt."
-        )
+        if config.get("model") is None or "split" not in config.dataset:
+            raise UserError(
+                "ckpt_path is missing: give the checkpoint to evaluate, such as ckpt_path=…/checkpoints/best.ckpt; or, "
+                "for a network without one, dataset=… and model=…."
+            )
+        return
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    for group in ("model", "sampler", "optimizer", "scheduler"):
+        # A dataset's recipe names them too.
+        own = config.get(group) is not None and "split" not in config.dataset
+        if own or any(re.match(rf"\+*{group}\b", override) for override in typed):
+            raise UserError(f"{group}=… has no effect: the checkpoint gives the {group}; leave it out.")
     path = Path(str(config.ckpt_path))
     if path.is_dir():
         path = path / "checkpoints" / "best.ckpt"

@@ -72,7 +72,10 @@ GROUPS = (
     "callbacks",
 )
 # Top-level keys of an evaluation.
-EVALUATION = {"ckpt_path", "trust", "dataset", "data", "trainer", "callbacks", "overwrite", "run_dir"}
+EVALUATION = {
+    *("ckpt_path", "trust", "dataset", "data", "trainer", "callbacks", "overwrite", "run_dir"),
+    *("audit", "baselines", "model", "sampler", "optimizer", "scheduler"),
+}
 
 # Arguments that the package hands over itself.
 FILLED_IN = {

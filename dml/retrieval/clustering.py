@@ -40,7 +40,7 @@ def k_means(
 
 
 def clustering_metrics(
-    embeddings: Float[Tensor, "N D"], labels: Int[Tensor, "N"], seed: int = 0
+    embeddings: Float[Tensor, "N D"], labels: Int[Tensor, "N"], seed: int = 0, starts: int = 5
 ) -> dict[str, float]:
     """`nmi` and `ami` of the classes and as many clusters, both from one `k_means`; 1 where they are the same.
 
@@ -54,14 +54,14 @@ def clustering_metrics(
     Args:
         embeddings: (N, D), expected L2-normalised.
         labels: (N,) with C different classes, and so C clusters.
-        seed: as in `k_means`.
+        seed, starts: as in `k_means`.
 
     Raises:
         UserError: an embedding holds a NaN or an infinity.
     """
     from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
 
-    cluster_N = k_means(embeddings, len(labels.unique()), seed).numpy()
+    cluster_N = k_means(embeddings, len(labels.unique()), seed, starts).numpy()
     class_N = labels.cpu().numpy()
     return {
         "nmi": float(normalized_mutual_info_score(class_N, cluster_N)),

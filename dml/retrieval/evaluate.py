@@ -78,8 +78,7 @@ def evaluate_embeddings(
     """
     if metrics:
         return query_metrics(rank_queries(z_ND, evaluation), recall_metrics(ks) | dict(metrics))
-    query, self_index = _shares(z_ND, evaluation)
-    own = recall_in_lists(*query, self_index, ks)
+    own = recall_in_lists(*_shares(z_ND, evaluation), ks)
     everyone = _of_all_queries(z_ND, evaluation)
     values = {name: everyone(value_q) for name, value_q in own.values.items()}
     return QueryMetrics(everyone(own.has_positive), values)
@@ -93,8 +92,8 @@ def rank_queries(z_ND: Float[Tensor, "N D"], evaluation: EvaluationSet) -> Ranki
     Args:
         z_ND, evaluation: as in `evaluate_embeddings`.
     """
-    query, self_index = _shares(z_ND, evaluation)
-    ranking = Ranking(*map(_of_all_queries(z_ND, evaluation), rank_positives(*query, self_index)))
+    own = rank_positives(*_shares(z_ND, evaluation))
+    ranking = Ranking(*map(_of_all_queries(z_ND, evaluation), own))
     gallery = evaluation.query_index if evaluation.gallery_index is None else evaluation.gallery_index
     gallery_G = torch.from_numpy(gallery)
     return ranking._replace(
@@ -102,15 +101,15 @@ def rank_queries(z_ND: Float[Tensor, "N D"], evaluation: EvaluationSet) -> Ranki
     )
 
 
-def _shares(z_ND: Tensor, evaluation: EvaluationSet) -> tuple[tuple[Tensor, ...], Tensor | None]:
-    """This process's queries and their labels, the gallery and its labels; and the queries' places in the gallery."""
+def _shares(z_ND: Tensor, evaluation: EvaluationSet) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    """This process's queries and their labels, the gallery and its labels, and the queries' places in the gallery."""
     labels_N = torch.from_numpy(evaluation.labels).to(z_ND.device)
     query_Q = torch.from_numpy(evaluation.query_index).to(z_ND.device)
     gallery = evaluation.gallery_index
     gallery_G = query_Q if gallery is None else torch.from_numpy(gallery).to(z_ND.device)
     own_q = torch.arange(len(query_Q), device=z_ND.device)[rank() :: world_size()]
-    of_share = z_ND[query_Q[own_q]], labels_N[query_Q[own_q]], z_ND[gallery_G], labels_N[gallery_G]
-    return of_share, own_q if gallery is None else None
+    share = z_ND[query_Q[own_q]], labels_N[query_Q[own_q]], z_ND[gallery_G], labels_N[gallery_G]
+    return *share, own_q if gallery is None else None
 
 
 def _of_all_queries(z_ND: Tensor, evaluation: EvaluationSet) -> Callable[[Tensor], Tensor]:

@@ -8,25 +8,27 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 
+from dml.analysis.baselines import RawPixels, test_metrics
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.config.build import build, build_data
 from dml.config.check import check, check_evaluation
 from dml.config.limits import check_limits
-from dml.config.trusted import read_run
 from dml.data.split import Split, describe, fingerprint
 from dml.distributed import is_first_process
 from dml.errors import Note, UserError
 from dml.module import EvaluationModule
+from dml.retrieval.audit import audit
 from dml.runs.checkpoints import load_weights
 from dml.runs.folder import OF_A_TEST, set_aside
-from dml.runs.report import interval_figures, print_table, say_collapsed, without_prefix
-from dml.runs.results import write_results
+from dml.runs.report import print_audit, print_figures
+from dml.runs.results import test_figures, write_results
+from dml.runs.subject import subject
 
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
     """Rebuild the run's model and dataset, test, write `metrics.json`, draw; returns what is in the file."""
     check_evaluation(config)
-    run, weights, trained = read_run(config.ckpt_path, given(config), config.trust or ())
+    run, weights, trained = subject(config)
     check_root(run.dataset)
     trainer = build_tester(config, run)
     metrics = retrieval_metrics_of(trainer)
@@ -35,41 +37,33 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     if is_first_process():
         print(describe(run.dataset.name, data.loaded_split))
     compare_fingerprint(data.loaded_split, trained)
-    module = EvaluationModule(build(run.model))
-    load_weights(module.embedder, weights, config.ckpt_path)
+    module, name = (
+        EvaluationModule(build(run.model)),
+        str(run.model.get("name", run.model._target_.rpartition(".")[2])),
+    )
+    if weights:
+        load_weights(module.embedder, weights, config.ckpt_path)
+        name = config.ckpt_path
+    floors = {}
+    if config.baselines:
+        floors["raw pixels"] = test_metrics(RawPixels(), data, metrics.ks, metrics.metrics)
     trainer.test(module, datamodule=data, verbose=False)
-    test = {
-        name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("test/")
-    }
-    collapsed = metrics.collapse()
-    intervals = {"test": metrics.queries.intervals(data.evaluation_set("test").query_labels)}
     figures = {
-        **test,
-        **collapsed,
-        **interval_figures(intervals),
+        **test_figures(trainer, floors),
         "dataset": run.dataset.name,
         "fingerprint": fingerprint(data.loaded_split),
         **data.skipped_figures(),
     }
+    if config.audit:
+        figures["audit"] = audit(
+            metrics.embeddings.cpu(), data.evaluation_set("test"), metrics.ranking, metrics.ks, metrics.nmi
+        )
     if trainer.is_global_zero:
-        columns = {"test": without_prefix(test, "test")}
-        print_table(f"{run.dataset.name}, {config.ckpt_path}", columns, intervals)
-        say_collapsed(collapsed)
+        print_figures(f"{run.dataset.name}, {name}", figures, "test")
+        if config.audit:
+            print_audit(figures["audit"])
         write_results(trainer, Path(config.run_dir), figures)
     return figures
-
-
-def given(config: DictConfig) -> dict[str, Any]:
-    """What the command line says in place of the checkpoint, by dotted key."""
-    groups = {key: config[key] for key in ("dataset", "data")} | {
-        "trainer": {"precision": config.trainer.precision}
-    }
-    return {
-        f"{group}.{key}": value
-        for group, values in groups.items()
-        for key, value in values.items()
-        if value is not None
-    }
 
 
 def check_root(dataset: DictConfig) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from dml.retrieval.audit import WHY
 from dml.runs.failures import whole_file
 
 PROTOCOLS = {
@@ -25,34 +26,32 @@ def write_metrics(folder: Path, figures: Mapping[str, Any]) -> None:
         part.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
 
 
-def print_table(
-    title: str,
-    columns: Mapping[str, Mapping[str, float]],
-    intervals: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
-) -> None:
-    """Print one column of figures beside the other, a row for each metric that any of them has.
+def print_figures(title: str, figures: Mapping[str, Any], own: str) -> None:
+    """Print the test's figures beside those of the baselines, with their intervals.
 
     Args:
         title: the line above the table.
-        columns: metrics by the columns' names.
-        intervals: of some of these metrics, [low, high].
+        figures: as in `metrics.json`.
+        own: name of the test's column.
     """
-    table = Table("metric", *columns)
+    test = {name.removeprefix("test/"): m for name, m in figures.items() if name.startswith("test/")}
+    columns = {**figures["baselines"], "test": test}
+    table = Table("metric", *figures["baselines"], own)
     for metric in dict.fromkeys(name for column in columns.values() for name in column):
-        cells = []
-        for name, column in columns.items():
-            interval = (intervals or {}).get(name, {}).get(metric)
-            cells.append(readable(metric, column[metric], interval) if metric in column else "–")
-        table.add_row(metric, *cells)
+        table.add_row(
+            metric,
+            *(
+                readable(metric, column[metric], figures["intervals"].get(f"{name}/{metric}"))
+                if metric in column
+                else "–"
+                for name, column in columns.items()
+            ),
+        )
     print(title)
     Console().print(table)
-    if intervals:
+    if figures["intervals"]:
         print("In brackets 95% intervals, by a bootstrap over the test classes; another seed is not in them.")
-
-
-def say_collapsed(collapsed: Mapping[str, bool]) -> None:
-    """Say below the table that its figures are none, if so."""
-    if collapsed:
+    if figures.get("collapsed"):
         print(
             "COLLAPSED: the test embeddings hardly differ, so these figures are no result, and metrics.json says so. "
             "Lower optimizer.lr, or try another loss or mining."
@@ -65,12 +64,15 @@ def readable(metric: str, value: float, interval: Sequence[float] | None = None)
     return f"{value:,.0f}" if "queries_" in metric else f"{value:.4f}{ends}"
 
 
-def without_prefix(metrics: Mapping[str, float], stage: str) -> dict[str, float]:
-    """The metrics of one stage, "val" or "test", by their bare names."""
-    return {name.removeprefix(f"{stage}/"): m for name, m in metrics.items() if name.startswith(f"{stage}/")}
-
-
-def interval_figures(intervals: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, Any]:
-    """The intervals of several columns for `metrics.json`: `{"intervals": {"test/recall_at_1": [low, high], …}}`."""
-    flat = {f"{name}/{metric}": ends for name, column in intervals.items() for metric, ends in column.items()}
-    return {"intervals": flat}
+def print_audit(columns: Mapping[str, Mapping[str, float]]) -> None:
+    """Print the metrics under each convention, and what differs and why."""
+    here, *others = columns
+    table = Table("metric", *columns)
+    for metric in columns[here]:
+        cells = [f"{column[metric]:.4f}" if metric in column else "" for column in columns.values()]
+        table.add_row(metric, *cells)
+    print("\nThe same embeddings under other conventions of the field")
+    Console().print(table)
+    for name in others:
+        changed = any(columns[name][metric] != columns[here][metric] for metric in columns[name])
+        print(f"- {name}: {WHY[name] if changed else 'changes nothing here.'}")

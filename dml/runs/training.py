@@ -34,15 +34,8 @@ from dml.runs.failures import machine_failures
 from dml.runs.folder import set_aside
 from dml.runs.guard import check_unused
 from dml.runs.loggers import keep_metrics
-from dml.runs.report import (
-    PROTOCOLS,
-    interval_figures,
-    print_table,
-    say_collapsed,
-    without_prefix,
-    write_metrics,
-)
-from dml.runs.results import write_results
+from dml.runs.report import PROTOCOLS, print_figures, write_metrics
+from dml.runs.results import test_figures, write_results
 from dml.runs.settings import NewSettings, check_settings
 from dml.runs.trial import run_apart
 
@@ -78,26 +71,10 @@ def train(config: DictConfig) -> dict[str, Any]:
             "test: give more of trainer.max_time, max_epochs or limit_train_batches, or a smaller "
             "trainer.val_check_interval."
         )
-    [test] = trainer.test(
-        module, datamodule=data, ckpt_path=best.best_model_path, verbose=False, weights_only=True
-    )
-    columns = {name: floor.means() for name, floor in floors.items()}
-    labels = data.evaluation_set("test").query_labels
-    intervals = {
-        name: found.intervals(labels) for name, found in {**floors, "test": retrieval.queries}.items()
-    }
-    collapsed = retrieval.collapse()
-    if trainer.is_global_zero:
-        title = f"{config.dataset.name}: {PROTOCOLS[config.protocol]}"
-        trained = {"trained": without_prefix(test, "test")}
-        print_table(title, columns | trained, intervals | {"trained": intervals["test"]})
-        say_collapsed(collapsed)
+    trainer.test(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
     stage, _, metric = str(best.monitor).rpartition("/")
     figures = {
-        **test,
-        **collapsed,
-        **interval_figures(intervals),
-        "baselines": columns,
+        **test_figures(trainer, floors),
         f"{stage}/best_{metric}": float(best.best_model_score),
         "checkpoint": os.path.relpath(best.best_model_path, os.path.realpath(config.run_dir)),
         "steps": trainer.global_step,
@@ -108,6 +85,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         "protocol": f"{config.protocol}: {PROTOCOLS[config.protocol]}",
     }
     if trainer.is_global_zero:
+        print_figures(f"{config.dataset.name}: {PROTOCOLS[config.protocol]}", figures, "trained")
         write_results(trainer, Path(config.run_dir), figures)
     return figures
 

@@ -1,6 +1,6 @@
 """What people read."""
 
-from dml.runs.report import print_table, readable
+from dml.runs.report import print_figures, readable
 
 
 def test_shares_have_four_digits_and_counts_none():
@@ -13,8 +13,16 @@ def test_shares_have_four_digits_and_counts_none():
 
 
 def test_columns_stand_side_by_side(capsys):
-    print_table("title", {"raw pixels": {"recall_at_1": 0.5}, "trained": {"recall_at_1": 1.0, "nmi": 0.25}})
+    figures = {
+        "baselines": {"raw pixels": {"recall_at_1": 0.5}},
+        "test/recall_at_1": 1.0,
+        "test/nmi": 0.25,
+        "intervals": {"test/recall_at_1": [0.98765, 1.0]},
+        "seed": 0,
+    }
+    print_figures("title", figures, "trained")
     printed = capsys.readouterr().out
     assert printed.startswith("title\n")
-    assert "│ recall_at_1 │ 0.5000     │ 1.0000  │" in printed
-    assert "│ nmi         │ –          │ 0.2500  │" in printed
+    assert "│ recall_at_1 │ 0.5000     │ 1.0000 [0.988, 1.000] │" in printed
+    assert "│ nmi         │ –          │ 0.2500                │" in printed
+    assert "seed" not in printed.splitlines()[3:-2]
