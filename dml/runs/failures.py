@@ -25,6 +25,7 @@ SENTENCES = {
     r"DataLoader worker .* killed by signal: (?P<how>\w+)": "A data worker was killed by a signal ({how}), perhaps for "
     f"want of memory: lower data.num_workers or the batch; {RESUME}.",
     r"DataLoader worker .* exited unexpectedly": f"A data worker ended by itself: {RESUME}.",
+    r"^\[Errno \d+\] Broken pipe": "What reads this command's output has ended, so nothing more can be printed.",
     r"DataLoader timed out after (?P<how>[\d.]+) seconds": "No data worker delivered a batch within {how} seconds: is "
     f"one stopped, or the disk lost? data.worker_timeout=… waits longer; {RESUME}.",
     "failed to map segment|"  # of a library that is imported
@@ -32,10 +33,14 @@ SENTENCES = {
         "Out of memory: lower sampler.classes_per_batch, sampler.images_per_class, data.eval_batch_size, "
         "data.num_workers or the size of the images."
     ),
-    r"Timed out|[Tt]imeout|Connection (closed|reset|refused)|Broken pipe|Socket|NCCL": "Another process of this run "
-    f"has ended or does not answer (trainer.strategy.timeout says how long one waits): {RESUME}.",
 }
-LOST_PROCESS = list(SENTENCES)[-1]
+LOST_PROCESS = (
+    "Another process of this run has ended or does not answer (trainer.strategy.timeout says how long one waits): "
+    f"{RESUME}."
+)
+# Of gloo, where an error is a RuntimeError like any other. NCCL and torch's store have types of their own.
+GLOO = r"gloo/transport/|connectFullMesh|monitoredBarrier|Application timeout caused pair closure"
+MISUSE = "ncclInvalid|Duplicate GPU|enforce fail"  # wrong calls, not lost processes
 
 
 @contextmanager
@@ -74,8 +79,18 @@ def explained(error: BaseException) -> tuple[str | None, bool]:
     text = "out of memory" if isinstance(error, MemoryError) else str(error)
     for pattern, sentence in SENTENCES.items():
         if found := re.search(pattern, text):
-            return sentence.format(**found.groupdict()), pattern == LOST_PROCESS
+            return sentence.format(**found.groupdict()), False
+    if lost_process(error):
+        return LOST_PROCESS, True
     return None, False
+
+
+def lost_process(error: BaseException) -> bool:
+    """Whether torch says that another process of the run is gone or silent."""
+    # Not imported here: it takes seconds, and where nothing imported it no error is its own.
+    own_type = getattr(sys.modules.get("torch.distributed"), "DistError", ConnectionError)
+    lost = isinstance(error, (own_type, ConnectionError)) or re.search(GLOO, str(error))
+    return bool(lost) and not re.search(MISUSE, str(error))
 
 
 def end_with_parent() -> None:

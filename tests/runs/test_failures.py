@@ -24,6 +24,7 @@ from dml.runs.trial import run_apart
 
 MEMORY = r"^Out of memory: lower sampler\.classes_per_batch"
 PROCESS = r"^Another process of this run has ended or does not answer \(trainer\.strategy\.timeout"
+GLOO = "[/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp"
 FAILURES = [
     (MemoryError(), MEMORY),
     (np._core._exceptions._ArrayMemoryError((9,), np.dtype(int)), MEMORY),
@@ -39,11 +40,19 @@ FAILURES = [
     (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), r"signal \(Killed\)"),
     (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "^A data worker ended by itself"),
     (RuntimeError("DataLoader timed out after 5 seconds"), r"within 5 seconds.*data\.worker_timeout"),
-    (RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 8000ms for recv"), PROCESS),
-    (RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1"), PROCESS),
-    (RuntimeError("[gloo/transport/tcp/pair.cc:547] Read error: Connection reset by peer"), PROCESS),
+    (RuntimeError(f"{GLOO}/unbound_buffer.cc:78] Timed out waiting 4000ms for recv operation to"), PROCESS),
+    (
+        RuntimeError(f"{GLOO}/pair.cc:561] Connection closed by peer [127.0.0.1]:1. This is typically"),
+        PROCESS,
+    ),
+    (RuntimeError(f"{GLOO}/pair.cc:545] Read error [::1]:1: Connection reset by peer. This is typ"), PROCESS),
+    (RuntimeError("Gloo connectFullMesh failed with [/…/pair.cc:1] timed out connecting: SO_ERROR"), PROCESS),
+    (RuntimeError("[Rank 0]: Rank 1 failed to pass monitoredBarrier in 4000 ms\n Original excepti"), PROCESS),
     (torch.distributed.DistStoreError("Timed out after 10 seconds waiting for clients."), PROCESS),
     (torch.distributed.DistNetworkError("The client socket has timed out; Socket Timeout"), PROCESS),
+    (torch.distributed.DistBackendError("NCCL error in: x.cpp:1, remote process exited or"), PROCESS),
+    (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), PROCESS),
+    (BrokenPipeError(errno.EPIPE, "Broken pipe"), "^What reads this command's output has ended"),
     (OSError(errno.ENOSPC, "No space left on device"), "no space left on device.*: free some space"),
     (OSError(errno.EDQUOT, "Disk quota exceeded", "x"), "^x cannot be used .*: free some space"),
     (OSError(errno.EROFS, "Read-only file system", "x"), "^x cannot be used .*: change its permissions"),
@@ -57,6 +66,10 @@ OWN = [
     ValueError("x"),
     TypeError("x"),
     RuntimeError("shapes differ"),
+    RuntimeError("no NCCL timeout is set"),
+    RuntimeError("Socket has no attribute timeout"),
+    RuntimeError("[enforce fail at /…/gloo/transport/tcp/pair.cc:464] op.preamble.length <= op.nbytes"),
+    torch.distributed.DistBackendError("NCCL error in: x.cpp:1, ncclInvalidUsage: Duplicate GPU detected"),
     FileNotFoundError(2, "no"),
 ]
 
