@@ -1,6 +1,7 @@
 """A failure of the machine is one sentence; an error of the code stays what it is."""
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -20,7 +21,7 @@ from dml.runs.folder import create
 from dml.runs.guard import FolderGuard
 from dml.runs.loggers import CsvLogger
 from dml.runs.report import write_metrics
-from dml.runs.trial import run_apart
+from dml.runs.trial import note_failure, run_apart, written
 
 MEMORY = r"^Out of memory: lower sampler\.classes_per_batch"
 PROCESS = r"^Another process of this run has ended or does not answer \(trainer\.strategy\.timeout"
@@ -154,6 +155,28 @@ def test_a_trial_that_ends_without_figures_says_how(tmp_path, monkeypatch, does,
     monkeypatch.setattr(subprocess, "Popen", lambda _, **more: real([sys.executable, "-c", code], **more))
     run_apart([], tmp_path)
     assert f'"error": "{error}"' in (tmp_path / "metrics.json").read_text()
+
+
+def test_figures_of_a_trial_that_fails_after_them_stay(tmp_path, monkeypatch):
+    code = "open('metrics.json', 'w').write('{\"test/recall_at_1\": 0.7}'); raise KeyError('x')"
+    real = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda _, **more: real([sys.executable, "-c", code], cwd=tmp_path, **more)
+    )
+    run_apart([], tmp_path)
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    assert figures == {"error": "KeyError: 'x' (exit code 1)", "test/recall_at_1": 0.7}
+
+
+def test_a_failure_replaces_the_figures_of_another_trial_and_joins_its_own(tmp_path):
+    file = tmp_path / "metrics.json"
+    file.write_text('{"test/recall_at_1": 0.5}')
+    note_failure(tmp_path, "no", before=written(tmp_path))
+    assert json.loads(file.read_text()) == {"error": "no"}
+    before = written(tmp_path)
+    write_metrics(tmp_path, {"test/recall_at_1": 0.7})
+    note_failure(tmp_path, "no", before)
+    assert json.loads(file.read_text()) == {"error": "no", "test/recall_at_1": 0.7}
 
 
 FAMILY = """

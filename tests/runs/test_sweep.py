@@ -9,8 +9,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from dml.callbacks.retrieval_grid import RetrievalGrid
 from dml.runs.sweep import SweepTable, best_first, print_trials, read_trials, write_csv
 
 
@@ -125,3 +128,32 @@ def test_a_sweep_that_is_stopped_writes_the_table_of_what_is_done(tmp_path, how,
     assert "1 trials, best Recall@1 first" in done.stdout
     assert done.stderr == ""
     assert (tmp_path / "sweep.csv").read_text().split() == ["trial,test/recall_at_1", "0,0.5"]
+
+
+class BrokenGrid(RetrievalGrid):
+    """A picture whose code has a bug."""
+
+    def draw(self, trainer: pl.Trainer) -> Figure:
+        raise KeyError("a bug")
+
+
+def test_a_bug_in_a_trials_picture_is_told_beside_its_figures(tmp_path):
+    here = Path(__file__)
+    paths = os.pathsep.join([str(here.parents[2]), str(here.parent)])
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "dml.train", "-m", "debug=fast", "trainer=cpu", "model.embedding_dim=8"),
+            *(f"callbacks.retrieval_grid._target_={here.stem}.BrokenGrid", "hydra.sweep.dir=sweep"),
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 1, done.stderr
+    figures = json.loads((tmp_path / "sweep" / "0" / "metrics.json").read_text())
+    assert figures["test/recall_at_1"] > 0
+    assert figures["error"] == "KeyError: 'a bug'"
+    assert "Traceback" in done.stdout  # by the log
+    assert "Trial 0 failed: KeyError: 'a bug'" in done.stdout
