@@ -29,7 +29,8 @@ SENTENCES = {
     r"DataLoader timed out after (?P<how>[\d.]+) seconds": "No data worker delivered a batch within {how} seconds: is "
     f"one stopped, or the disk lost? data.worker_timeout=… waits longer; {RESUME}.",
     "failed to map segment|"  # of a library that is imported
-    r"an't allocate memory|annot allocate memory|ut of memory|bad_alloc|not enough memory|can't start new thread": (
+    r"an't allocate memory|annot allocate memory|ut of memory|bad_alloc|not enough memory|can't start new thread|"
+    r"could not create a (primitive|memory)": (  # of oneDNN
         "Out of memory: lower sampler.classes_per_batch, sampler.images_per_class, data.eval_batch_size, "
         "data.num_workers or the size of the images."
     ),

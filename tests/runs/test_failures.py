@@ -33,6 +33,7 @@ FAILURES = [
     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), MEMORY),
     (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), MEMORY),
     (RuntimeError("std::bad_alloc"), MEMORY),
+    (RuntimeError("could not create a primitive"), MEMORY),
     (ImportError("libfaiss.so: failed to map segment from shared object"), MEMORY),
     (RuntimeError("can't start new thread"), MEMORY),
     (OSError(errno.ENOMEM, "Cannot allocate memory"), MEMORY),
