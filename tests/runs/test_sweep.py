@@ -39,6 +39,27 @@ def test_trials_are_sorted_by_recall_and_failed_ones_come_last(tmp_path):
     assert read[0] == {"trial": "1", "loss.alpha": "2", "test/recall_at_1": "0.7", "error": ""}
 
 
+def test_a_collapsed_trial_is_marked_and_comes_after_all_that_are_a_result(tmp_path, monkeypatch, capsys):
+    trial(tmp_path, 0, ["loss.alpha=1"], {"test/recall_at_1": 0.9, "collapsed": True})
+    trial(tmp_path, 1, ["loss.alpha=2"], {"test/recall_at_1": 0.1})
+    trial(tmp_path, 2, ["loss.alpha=3"], {"error": "UserError: no."})
+    rows = best_first(read_trials(tmp_path))
+    assert [row["trial"] for row in rows] == ["1", "0", "2"]
+    text, headings = printed(rows, 80, monkeypatch, capsys)
+    assert headings == ["trial", "loss.alpha", "collapsed", "recall_at_1"]
+    assert [line.split()[5] for line in text.splitlines() if line.startswith("│")] == ["–", "True", "–"]
+    write_csv(rows, tmp_path / "sweep.csv")
+    with (tmp_path / "sweep.csv").open() as stream:
+        assert [row["collapsed"] for row in csv.DictReader(stream)] == ["", "True", ""]
+    summarized = subprocess.run(
+        [sys.executable, Path(__file__).parents[2] / "scripts" / "summarize_sweep.py", tmp_path],
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert summarized.startswith("| loss.alpha |")
+    assert "1 of 3 trials collapsed" in summarized
+
+
 METRICS = {f"test/{name}": 0.98765 for name in ("map_at_r", "nmi", "r_precision")}
 METRICS |= {f"test/recall_at_{k}": 0.98765 for k in (1, 16, 2, 4, 8)}
 
