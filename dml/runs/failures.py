@@ -122,6 +122,8 @@ def serve_parent(worker: int) -> None:
     the step that the run still finishes. `end_workers` ends those that hang.
     """
     kill_when_orphaned()
+    # When the parent is killed, a thread of multiprocessing may still print that nobody takes a batch.
+    sys.excepthook = lambda kind, *of: issubclass(kind, ConnectionError) or sys.__excepthook__(kind, *of)
     for name in {"SIGINT", "SIGTERM", "SIGHUP"} & {s.name for s in signal.Signals}:
         signal.signal(signal.Signals[name], signal.SIG_IGN)
 
