@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dml.errors import UserError, unusable
 
@@ -122,8 +123,13 @@ def serve_parent(worker: int) -> None:
     the step that the run still finishes. `end_workers` ends those that hang.
     """
     kill_when_orphaned()
-    # When the parent is killed, a thread of multiprocessing may still print that nobody takes a batch.
-    sys.excepthook = lambda kind, *of: issubclass(kind, ConnectionError) or sys.__excepthook__(kind, *of)
+
+    def say(kind: type[BaseException], *of: Any) -> None:
+        """Of a parent that is killed, a thread of multiprocessing may still print that nobody takes its batch."""
+        if not issubclass(kind, ConnectionError):
+            sys.__excepthook__(kind, *of)
+
+    sys.excepthook = say
     for name in {"SIGINT", "SIGTERM", "SIGHUP"} & {s.name for s in signal.Signals}:
         signal.signal(signal.Signals[name], signal.SIG_IGN)
 
