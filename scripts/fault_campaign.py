@@ -6,6 +6,8 @@ It ends after so many moments or seconds, whichever comes first (a moment took 4
 Status 1 where something was lost that `docs/distributed.md` says is kept: a checkpoint, its step, the best one; where a
 process or a `.part` stayed; where the run did not end in time; where a traceback was printed. Linux. The disk that
 fills up is a small tmpfs and needs root; without, no file may grow beyond 50 kB.
+A run that can do with the memory it may have is stopped by SIGTERM. One that cannot ends with status 1, or with -6 or
+-11 where a library in C does not check what it was given.
 """
 
 import argparse
@@ -64,9 +66,10 @@ def fill(folder: Path, pid: int) -> None:
 
 
 def limit_memory(folder: Path, pid: int) -> None:
-    """No more memory than the run has now."""
+    """No more memory than the run has now, or a little more."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
-    resource.prlimit(pid, resource.RLIMIT_AS, (pages * resource.getpagesize(), resource.RLIM_INFINITY))
+    limit = pages * resource.getpagesize() + random.choice((0, 0, 1, 16, 64)) * 2**20
+    resource.prlimit(pid, resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
 
 def damage(folder: Path, pid: int) -> None:

@@ -43,7 +43,7 @@ def read(folders: Iterable[Path]) -> list[Trial]:
 def varied(trials: Sequence[Trial]) -> list[str]:
     """Overrides, `seed` left aside, that are not the same in all trials."""
     names = dict.fromkeys(name for trial in trials for name in trial)
-    fixed = {"trial", "seed", "error"}
+    fixed = {"trial", "seed", "error", "collapsed"}
     return [
         name
         for name in names
@@ -132,6 +132,10 @@ def summary(trials: Sequence[Trial], rows: str | None, columns: str | None) -> s
     failed = sum(not trial.get("test/recall_at_1") for trial in trials)
     if failed:
         tables.append(f"{failed} of {len(trials)} trials failed and are left out.")
+    if collapsed := sum(bool(trial.get("collapsed")) for trial in trials):
+        tables.append(
+            f"{collapsed} of {len(trials)} trials collapsed; their figures, which are no result, count above."
+        )
     return "\n\n".join(tables) + "\n"
 
 

@@ -15,8 +15,10 @@ from typing import Any
 
 import hydra
 from hydra import compose
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
@@ -99,7 +101,7 @@ def one_sentence(name: str = "") -> Iterator[None]:
 
 
 class CheckFirst(Callback):
-    """Checks a command line before its run's folder is created.
+    """Checks a command line before its run's or sweep's folder is created.
 
     Args:
         check: dotted name of a function of the configuration that raises UserError.
@@ -109,25 +111,37 @@ class CheckFirst(Callback):
         self.check = check
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        with one_sentence():
+            self._check(config)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse a sweep of which no trial passes; a value that only some trials have is a failed trial's row."""
+        if "BasicSweeper" not in config.hydra.sweeper._target_:
+            return  # another sweeper chooses its trials as it goes
+        name, refusals = kwargs["config_name"], []
+        typed = OverridesParser.create().parse_overrides([*map(str, config.hydra.overrides.task)])
+        with one_sentence(name):
+            try:
+                [trials] = BasicSweeper.split_arguments(typed, max_batch_size=None)
+            except HydraException as error:
+                raise UserError(f"{error}: give values, as in a,b or range(1,5).") from error
+            for trial in trials:
+                try:
+                    return self._check(compose(name, trial, return_hydra_config=True))
+                except UserError as error:
+                    refusals.append(str(error))
+            swept = [override.get_key_element() for override in typed if override.is_sweep_override()]
+            # What all trials share, rather than a choice of one of them.
+            raise UserError(min(refusals, key=lambda said: any(key in said for key in swept)))
+
+    def _check(self, config: DictConfig) -> None:
         HydraConfig.instance().set_config(config.copy())
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         written: Any = OmegaConf.to_container(own)
         if "hydra:runtime" in str(written["run_dir"]):
             own.run_dir = "."  # Hydra's own folder is not yet there
         logging.disable(logging.INFO)  # notes and what Lightning logs come again, from the run itself
-        with one_sentence(), warnings.catch_warnings():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore", Note)
             resolve_name(self.check)(own)
         logging.disable(logging.NOTSET)
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Compose the first trial: an unknown key is refused before any trial runs."""
-        overrides = OverridesParser.create().parse_overrides([*map(str, config.hydra.overrides.task)])
-        first: list[str] = [
-            f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
-            if override.is_sweep_override()
-            else str(override.input_line)
-            for override in overrides
-        ]
-        with one_sentence(kwargs["config_name"]):
-            compose(kwargs["config_name"], first)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dml.errors import UserError, unusable
 
@@ -25,17 +26,23 @@ SENTENCES = {
     r"DataLoader worker .* killed by signal: (?P<how>\w+)": "A data worker was killed by a signal ({how}), perhaps for "
     f"want of memory: lower data.num_workers or the batch; {RESUME}.",
     r"DataLoader worker .* exited unexpectedly": f"A data worker ended by itself: {RESUME}.",
+    r"^\[Errno \d+\] Broken pipe": "What reads this command's output has ended, so nothing more can be printed.",
     r"DataLoader timed out after (?P<how>[\d.]+) seconds": "No data worker delivered a batch within {how} seconds: is "
     f"one stopped, or the disk lost? data.worker_timeout=… waits longer; {RESUME}.",
     "failed to map segment|"  # of a library that is imported
-    r"an't allocate memory|annot allocate memory|ut of memory|bad_alloc|not enough memory|can't start new thread": (
+    r"an't allocate memory|annot allocate memory|ut of memory|bad_alloc|not enough memory|can't start new thread|"
+    r"could not create a (primitive|memory)": (  # of oneDNN
         "Out of memory: lower sampler.classes_per_batch, sampler.images_per_class, data.eval_batch_size, "
         "data.num_workers or the size of the images."
     ),
-    r"Timed out|[Tt]imeout|Connection (closed|reset|refused)|Broken pipe|Socket|NCCL": "Another process of this run "
-    f"has ended or does not answer (trainer.strategy.timeout says how long one waits): {RESUME}.",
 }
-LOST_PROCESS = list(SENTENCES)[-1]
+LOST_PROCESS = (
+    "Another process of this run has ended or does not answer (trainer.strategy.timeout says how long one waits): "
+    f"{RESUME}."
+)
+# Of gloo, where an error is a RuntimeError like any other. NCCL and torch's store have types of their own.
+GLOO = r"gloo/transport/|connectFullMesh|monitoredBarrier|Application timeout caused pair closure"
+MISUSE = "ncclInvalid|Duplicate GPU|enforce fail"  # wrong calls, not lost processes
 
 
 @contextmanager
@@ -74,8 +81,18 @@ def explained(error: BaseException) -> tuple[str | None, bool]:
     text = "out of memory" if isinstance(error, MemoryError) else str(error)
     for pattern, sentence in SENTENCES.items():
         if found := re.search(pattern, text):
-            return sentence.format(**found.groupdict()), pattern == LOST_PROCESS
+            return sentence.format(**found.groupdict()), False
+    if lost_process(error):
+        return LOST_PROCESS, True
     return None, False
+
+
+def lost_process(error: BaseException) -> bool:
+    """Whether torch says that another process of the run is gone or silent."""
+    # Not imported here: it takes seconds, and where nothing imported it no error is its own.
+    own_type = getattr(sys.modules.get("torch.distributed"), "DistError", ConnectionError)
+    lost = isinstance(error, (own_type, ConnectionError)) or re.search(GLOO, str(error))
+    return bool(lost) and not re.search(MISUSE, str(error))
 
 
 def end_with_parent() -> None:
@@ -106,6 +123,13 @@ def serve_parent(worker: int) -> None:
     the step that the run still finishes. `end_workers` ends those that hang.
     """
     kill_when_orphaned()
+
+    def say(kind: type[BaseException], *of: Any) -> None:
+        """Of a parent that is killed, a thread of multiprocessing may still print that nobody takes its batch."""
+        if not issubclass(kind, ConnectionError):
+            sys.__excepthook__(kind, *of)
+
+    sys.excepthook = say
     for name in {"SIGINT", "SIGTERM", "SIGHUP"} & {s.name for s in signal.Signals}:
         signal.signal(signal.Signals[name], signal.SIG_IGN)
 

@@ -23,7 +23,7 @@ from dml.runs.failures import whole_file
 from dml.runs.folder import set_aside
 from dml.runs.report import readable
 
-TEST, RECALL = "test/", "test/recall_at_"
+TEST, RECALL, COLLAPSED = "test/", "test/recall_at_", "collapsed"
 STOPPING = {"SIGTERM", "SIGHUP"}
 
 
@@ -33,12 +33,14 @@ def stop(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def read_trial(folder: Path, overrides: Iterable[str], name: str) -> dict[str, Any]:
-    """A trial's row: its name, its overrides, its test metrics or its error."""
+    """A trial's row: its name, its overrides, its test metrics, whether it collapsed, its error."""
     parts = (override.partition("=") for override in overrides)
     row: dict[str, Any] = {"trial": name, **{key: value for key, _, value in parts}}
     file = folder / "metrics.json"
     figures = json.loads(file.read_text()) if file.is_file() else {"error": "did not finish"}
-    return row | {key: value for key, value in figures.items() if key.startswith(TEST) or key == "error"}
+    return row | {
+        key: value for key, value in figures.items() if key.startswith(TEST) or key in (COLLAPSED, "error")
+    }
 
 
 def read_trials(sweep: Path) -> list[dict[str, Any]]:
@@ -51,16 +53,26 @@ def read_trials(sweep: Path) -> list[dict[str, Any]]:
 
 
 def best_first(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows by Recall@1, the best first and failed ones last; equal ones in the order in which they ran."""
-    return sorted(rows, key=lambda row: -row.get("test/recall_at_1", -1.0))
+    """Rows by Recall@1, the best first; then collapsed ones, then failed ones. Equal ones stay in order."""
+
+    def place(row: dict[str, Any]) -> tuple[bool, bool, float]:
+        recall = row.get(f"{RECALL}1")
+        return recall is None, COLLAPSED in row, -(recall or 0.0)
+
+    return sorted(rows, key=place)
 
 
 def columns_of(rows: list[dict[str, Any]]) -> list[str]:
-    """All columns: the trial's name and overrides, Recall@K by K, the other metrics, the error."""
+    """All columns: the trial's name and overrides, `collapsed`, Recall@K by K, the other metrics, the error."""
 
-    def place(name: str) -> tuple[bool, bool, int]:
+    def place(name: str) -> tuple[bool, bool, bool, int]:
         k = name.removeprefix(RECALL)
-        return name == "error", name.startswith(TEST), int(k) if k.isdecimal() else sys.maxsize
+        return (
+            name == "error",
+            name.startswith(TEST),
+            name == COLLAPSED,
+            int(k) if k.isdecimal() else sys.maxsize,
+        )
 
     return sorted(dict.fromkeys(name for row in rows for name in row), key=place)
 
@@ -79,7 +91,7 @@ def print_trials(rows: list[dict[str, Any]], title: str) -> None:
     metrics = [name for name in names if name.startswith(TEST)]
     overrides = [name for name in names if name not in metrics]
     if len(rows) > 1:
-        overrides = [name for name in overrides if len({str(row.get(name)) for row in rows}) > 1]
+        overrides = [n for n in overrides if n == COLLAPSED or len({str(row.get(n)) for row in rows}) > 1]
     console = Console()
     unbounded = console.options.update(max_width=sys.maxsize)
     for room in range(max(len(metrics), 1), 0, -1):

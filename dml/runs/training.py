@@ -37,7 +37,7 @@ from dml.runs.loggers import keep_metrics
 from dml.runs.report import PROTOCOLS, print_figures, write_metrics
 from dml.runs.results import test_figures, write_results
 from dml.runs.settings import NewSettings, check_settings
-from dml.runs.trial import run_apart
+from dml.runs.trial import note_failure, run_apart, written
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def resume(
 def run(config: DictConfig) -> None:
     """One run, or one trial of a sweep: the sweep reports a trial that fails, and continues."""
     folder = Path(config.run_dir)
-    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    in_sweep, before = HydraConfig.get().mode == RunMode.MULTIRUN, written(folder)
     if in_sweep:
         config.overwrite = True  # the sweep's folder was checked: what is in a trial's is another trial's
     try:
@@ -140,6 +140,6 @@ def run(config: DictConfig) -> None:
         if not isinstance(error, UserError):
             log.exception("This trial failed; the sweep continues.")
         if is_first_process():
-            write_metrics(folder, {"error": f"{type(error).__name__}: {error}"})
+            note_failure(folder, f"{type(error).__name__}: {error}", before)
     if is_first_process():
         print(folder)

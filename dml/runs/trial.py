@@ -4,6 +4,7 @@ Lightning starts a run's further processes by repeating the command line. In a s
 sweep again, and a trial that crashed would leave the others waiting.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -17,6 +18,25 @@ from dml.runs.report import write_metrics
 
 # What would make the trial one of several processes already.
 RANKS = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RANK"}
+
+
+def note_failure(folder: Path, error: str, before: int | None = None) -> None:
+    """Write why a trial failed to its `metrics.json`, beside its figures if they are already there.
+
+    Args:
+        folder: the trial's.
+        error: what is noted.
+        before: `written` when the trial began. The file of that moment is another trial's.
+    """
+    file = folder / "metrics.json"
+    figures = json.loads(file.read_text()) if written(folder) not in (None, before) else {}
+    write_metrics(folder, figures | {"error": error})
+
+
+def written(folder: Path) -> int | None:
+    """When a folder's `metrics.json` was written, in ns; None where there is none."""
+    file = folder / "metrics.json"
+    return file.stat().st_mtime_ns if file.is_file() else None
 
 
 def run_apart(overrides: list[str], folder: Path) -> None:
@@ -57,4 +77,4 @@ def run_apart(overrides: list[str], folder: Path) -> None:
     if code != 0 or not (folder / "metrics.json").is_file():
         how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
         words = errors[0] or (last_words[0] if code >= 0 else "")
-        write_metrics(folder, {"error": f"{words} ({how})" if words else how})
+        note_failure(folder, f"{words} ({how})" if words else how)

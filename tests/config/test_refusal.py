@@ -93,6 +93,20 @@ def test_what_cannot_be_read_is_one_sentence(refused: Refused, typed: list[str],
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
+        (["trainer.max_steps=0", "loss.beta=1,2"], "trainer.max_steps=0 must be greater than 0"),
+        (["loss.alpha=nan,1", "optimizer.lr=-1"], "optimizer.lr=-1 must be"),
+        (["loss.alpha=1,nan", "optimizer.lr=-1"], "optimizer.lr=-1 must be"),
+        (["loss.alpha=nan,inf"], "loss.alpha=nan must be finite"),
+        (["loss.alpha=interval(0,1)"], "does not support sweep type"),
+    ],
+)
+def test_a_sweep_of_which_no_trial_can_run_is_refused(refused: Refused, typed: list[str], said: str) -> None:
+    assert said in refused("train", "-m", *typed)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
         (["run/best.ckpt"], "did you mean ckpt_path=run/best.ckpt?"),
         ([], "ckpt_path is missing"),
         (["ckpt_path=nowhere.ckpt"], "ckpt_path=nowhere.ckpt: there is no such file"),

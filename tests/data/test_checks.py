@@ -6,17 +6,19 @@ import unicodedata
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
 from fake_benchmarks import TINY, TINY_INSHOP, write_cub, write_image, write_inshop, write_sop, write_tree
 
-from dml.data.checks import check_split, copies, warn_of_copies
+from dml.data.checks import BadFiles, check_files, check_split, copies, warn_of_copies
 from dml.data.datamodule import EmbeddingDataModule
 from dml.data.datasets import cub, digits, folder, inshop, manifest, sop
 from dml.data.sampler import PKBatchSampler
 from dml.data.split import Samples, Split
 from dml.errors import Note, UserError
+from dml.runs.failures import machine_failures
 
 
 def table(root: Path, *lines: str) -> Split:
@@ -220,3 +222,24 @@ def test_sops_products_are_held_against_its_file_names(tmp_path: Path) -> None:
 
 def test_names_that_are_not_utf8_are_checked(tmp_path: Path) -> None:
     check_split(folder.load(write_tree(tmp_path, {"a": 2, os.fsdecode(b"caf\xe9"): 2, "z": 2})))
+
+
+def test_no_memory_for_the_threads_that_read_the_files_is_one_sentence(tmp_path, monkeypatch):
+    def start(thread: Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    write_image(tmp_path / "a.png")
+    monkeypatch.setattr(Thread, "start", start)
+    with pytest.raises(UserError, match=r"^Out of memory"), machine_failures():
+        check_files([tmp_path / "a.png"])
+
+
+def test_every_file_is_looked_at_however_many_there_are(tmp_path):
+    files = [tmp_path / f"{number}.png" for number in range(200)]
+    for number, file in enumerate(files):
+        file.write_bytes(b"") if number in (0, 63, 64, 199) else write_image(file)
+    with pytest.raises(BadFiles) as caught:
+        check_files(files)
+    assert [problem.split()[0] for problem in caught.value.problems] == [
+        str(files[n]) for n in (0, 63, 64, 199)
+    ]

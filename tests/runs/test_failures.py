@@ -1,6 +1,7 @@
 """A failure of the machine is one sentence; an error of the code stays what it is."""
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -20,10 +21,11 @@ from dml.runs.folder import create
 from dml.runs.guard import FolderGuard
 from dml.runs.loggers import CsvLogger
 from dml.runs.report import write_metrics
-from dml.runs.trial import run_apart
+from dml.runs.trial import note_failure, run_apart, written
 
 MEMORY = r"^Out of memory: lower sampler\.classes_per_batch"
 PROCESS = r"^Another process of this run has ended or does not answer \(trainer\.strategy\.timeout"
+GLOO = "[/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp"
 FAILURES = [
     (MemoryError(), MEMORY),
     (np._core._exceptions._ArrayMemoryError((9,), np.dtype(int)), MEMORY),
@@ -31,6 +33,7 @@ FAILURES = [
     (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."), MEMORY),
     (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), MEMORY),
     (RuntimeError("std::bad_alloc"), MEMORY),
+    (RuntimeError("could not create a primitive"), MEMORY),
     (ImportError("libfaiss.so: failed to map segment from shared object"), MEMORY),
     (RuntimeError("can't start new thread"), MEMORY),
     (OSError(errno.ENOMEM, "Cannot allocate memory"), MEMORY),
@@ -39,11 +42,19 @@ FAILURES = [
     (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), r"signal \(Killed\)"),
     (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "^A data worker ended by itself"),
     (RuntimeError("DataLoader timed out after 5 seconds"), r"within 5 seconds.*data\.worker_timeout"),
-    (RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 8000ms for recv"), PROCESS),
-    (RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1"), PROCESS),
-    (RuntimeError("[gloo/transport/tcp/pair.cc:547] Read error: Connection reset by peer"), PROCESS),
+    (RuntimeError(f"{GLOO}/unbound_buffer.cc:78] Timed out waiting 4000ms for recv operation to"), PROCESS),
+    (
+        RuntimeError(f"{GLOO}/pair.cc:561] Connection closed by peer [127.0.0.1]:1. This is typically"),
+        PROCESS,
+    ),
+    (RuntimeError(f"{GLOO}/pair.cc:545] Read error [::1]:1: Connection reset by peer. This is typ"), PROCESS),
+    (RuntimeError("Gloo connectFullMesh failed with [/…/pair.cc:1] timed out connecting: SO_ERROR"), PROCESS),
+    (RuntimeError("[Rank 0]: Rank 1 failed to pass monitoredBarrier in 4000 ms\n Original excepti"), PROCESS),
     (torch.distributed.DistStoreError("Timed out after 10 seconds waiting for clients."), PROCESS),
     (torch.distributed.DistNetworkError("The client socket has timed out; Socket Timeout"), PROCESS),
+    (torch.distributed.DistBackendError("NCCL error in: x.cpp:1, remote process exited or"), PROCESS),
+    (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), PROCESS),
+    (BrokenPipeError(errno.EPIPE, "Broken pipe"), "^What reads this command's output has ended"),
     (OSError(errno.ENOSPC, "No space left on device"), "no space left on device.*: free some space"),
     (OSError(errno.EDQUOT, "Disk quota exceeded", "x"), "^x cannot be used .*: free some space"),
     (OSError(errno.EROFS, "Read-only file system", "x"), "^x cannot be used .*: change its permissions"),
@@ -57,6 +68,10 @@ OWN = [
     ValueError("x"),
     TypeError("x"),
     RuntimeError("shapes differ"),
+    RuntimeError("no NCCL timeout is set"),
+    RuntimeError("Socket has no attribute timeout"),
+    RuntimeError("[enforce fail at /…/gloo/transport/tcp/pair.cc:464] op.preamble.length <= op.nbytes"),
+    torch.distributed.DistBackendError("NCCL error in: x.cpp:1, ncclInvalidUsage: Duplicate GPU detected"),
     FileNotFoundError(2, "no"),
 ]
 
@@ -141,6 +156,28 @@ def test_a_trial_that_ends_without_figures_says_how(tmp_path, monkeypatch, does,
     monkeypatch.setattr(subprocess, "Popen", lambda _, **more: real([sys.executable, "-c", code], **more))
     run_apart([], tmp_path)
     assert f'"error": "{error}"' in (tmp_path / "metrics.json").read_text()
+
+
+def test_figures_of_a_trial_that_fails_after_them_stay(tmp_path, monkeypatch):
+    code = "open('metrics.json', 'w').write('{\"test/recall_at_1\": 0.7}'); raise KeyError('x')"
+    real = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda _, **more: real([sys.executable, "-c", code], cwd=tmp_path, **more)
+    )
+    run_apart([], tmp_path)
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    assert figures == {"error": "KeyError: 'x' (exit code 1)", "test/recall_at_1": 0.7}
+
+
+def test_a_failure_replaces_the_figures_of_another_trial_and_joins_its_own(tmp_path):
+    file = tmp_path / "metrics.json"
+    file.write_text('{"test/recall_at_1": 0.5}')
+    note_failure(tmp_path, "no", before=written(tmp_path))
+    assert json.loads(file.read_text()) == {"error": "no"}
+    before = written(tmp_path)
+    write_metrics(tmp_path, {"test/recall_at_1": 0.7})
+    note_failure(tmp_path, "no", before)
+    assert json.loads(file.read_text()) == {"error": "no", "test/recall_at_1": 0.7}
 
 
 FAMILY = """

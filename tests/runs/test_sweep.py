@@ -9,8 +9,11 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 
+from dml.callbacks.retrieval_grid import RetrievalGrid
 from dml.runs.sweep import SweepTable, best_first, print_trials, read_trials, write_csv
 
 
@@ -34,6 +37,27 @@ def test_trials_are_sorted_by_recall_and_failed_ones_come_last(tmp_path):
     with (tmp_path / "sweep.csv").open() as stream:
         read = list(csv.DictReader(stream))
     assert read[0] == {"trial": "1", "loss.alpha": "2", "test/recall_at_1": "0.7", "error": ""}
+
+
+def test_a_collapsed_trial_is_marked_and_comes_after_all_that_are_a_result(tmp_path, monkeypatch, capsys):
+    trial(tmp_path, 0, ["loss.alpha=1"], {"test/recall_at_1": 0.9, "collapsed": True})
+    trial(tmp_path, 1, ["loss.alpha=2"], {"test/recall_at_1": 0.1})
+    trial(tmp_path, 2, ["loss.alpha=3"], {"error": "UserError: no."})
+    rows = best_first(read_trials(tmp_path))
+    assert [row["trial"] for row in rows] == ["1", "0", "2"]
+    text, headings = printed(rows, 80, monkeypatch, capsys)
+    assert headings == ["trial", "loss.alpha", "collapsed", "recall_at_1"]
+    assert [line.split()[5] for line in text.splitlines() if line.startswith("│")] == ["–", "True", "–"]
+    write_csv(rows, tmp_path / "sweep.csv")
+    with (tmp_path / "sweep.csv").open() as stream:
+        assert [row["collapsed"] for row in csv.DictReader(stream)] == ["", "True", ""]
+    summarized = subprocess.run(
+        [sys.executable, Path(__file__).parents[2] / "scripts" / "summarize_sweep.py", tmp_path],
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert summarized.startswith("| loss.alpha |")
+    assert "1 of 3 trials collapsed" in summarized
 
 
 METRICS = {f"test/{name}": 0.98765 for name in ("map_at_r", "nmi", "r_precision")}
@@ -125,3 +149,32 @@ def test_a_sweep_that_is_stopped_writes_the_table_of_what_is_done(tmp_path, how,
     assert "1 trials, best Recall@1 first" in done.stdout
     assert done.stderr == ""
     assert (tmp_path / "sweep.csv").read_text().split() == ["trial,test/recall_at_1", "0,0.5"]
+
+
+class BrokenGrid(RetrievalGrid):
+    """A picture whose code has a bug."""
+
+    def draw(self, trainer: pl.Trainer) -> Figure:
+        raise KeyError("a bug")
+
+
+def test_a_bug_in_a_trials_picture_is_told_beside_its_figures(tmp_path):
+    here = Path(__file__)
+    paths = os.pathsep.join([str(here.parents[2]), str(here.parent)])
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "dml.train", "-m", "debug=fast", "trainer=cpu", "model.embedding_dim=8"),
+            *(f"callbacks.retrieval_grid._target_={here.stem}.BrokenGrid", "hydra.sweep.dir=sweep"),
+        ],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 1, done.stderr
+    figures = json.loads((tmp_path / "sweep" / "0" / "metrics.json").read_text())
+    assert figures["test/recall_at_1"] > 0
+    assert figures["error"] == "KeyError: 'a bug'"
+    assert "Traceback" in done.stdout  # by the log
+    assert "Trial 0 failed: KeyError: 'a bug'" in done.stdout
