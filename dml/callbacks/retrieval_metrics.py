@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from dml.data.datamodule import data_of
 from dml.errors import UserError
-from dml.retrieval.clustering import clustering_metrics
+from dml.retrieval.clustering import agreement, k_means
 from dml.retrieval.collapse import is_collapsed
 from dml.retrieval.evaluate import EmbeddingStore, evaluate_embeddings, rank_queries
 from dml.retrieval.metrics import METRICS, Metric, QueryMetrics, query_metrics, recall_metrics
@@ -32,11 +33,13 @@ class RetrievalMetrics(pl.Callback):
         embeddings: (N, D) of the latest evaluation set, in its order, the same on every process.
         queries: values of its queries.
         ranking: ranks of its queries, of the test only; positions in the evaluation set.
+        clusters: (N,) of its images by k-means, of the test only and with `nmi`; else None.
     """
 
     embeddings: Float[Tensor, "N D"]
     queries: QueryMetrics
     ranking: Ranking
+    clusters: np.ndarray | None = None
 
     def __init__(
         self, ks: Sequence[int], metrics: Mapping[str, Metric | None] | None = METRICS, nmi: bool = True
@@ -77,7 +80,8 @@ class RetrievalMetrics(pl.Callback):
         self.queries = query_metrics(self.ranking, recall_metrics(self.ks) | self.metrics)
         figures = self.queries.means()
         if self.nmi:
-            figures |= clustering_metrics(self.embeddings, torch.from_numpy(evaluation.labels))
+            self.clusters = k_means(self.embeddings, len(np.unique(evaluation.labels))).numpy()
+            figures |= agreement(evaluation.labels, self.clusters)
         self._log(pl_module, "test", figures)
 
     def collapse(self) -> dict[str, bool]:

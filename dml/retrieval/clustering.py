@@ -1,15 +1,21 @@
 """Agreement of clusters of the embeddings with the classes: NMI and AMI."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.stats import t
 from torch import Tensor
 
+from dml.retrieval.intervals import LEVEL
 from dml.retrieval.similarity import as_embeddings
+
+STARTS = 5
+GROUPS = 20
 
 
 @torch.no_grad()
 def k_means(
-    embeddings: Float[Tensor, "N D"], clusters: int, seed: int = 0, starts: int = 5
+    embeddings: Float[Tensor, "N D"], clusters: int, seed: int = 0, starts: int = STARTS
 ) -> Int[Tensor, "N"]:
     """Each embedding's cluster, (N,) on the CPU: FAISS's k-means on all points, the best of several starts.
 
@@ -39,10 +45,8 @@ def k_means(
     return torch.from_numpy(kmeans.index.search(z_ND, 1)[1][:, 0])
 
 
-def clustering_metrics(
-    embeddings: Float[Tensor, "N D"], labels: Int[Tensor, "N"], seed: int = 0, starts: int = 5
-) -> dict[str, float]:
-    """`nmi` and `ami` of the classes and as many clusters, both from one `k_means`; 1 where they are the same.
+def agreement(class_N: Int[np.ndarray, "N"], cluster_N: Int[np.ndarray, "N"]) -> dict[str, float]:
+    """`nmi` and `ami` of the classes and the clusters; 1 where they are the same.
 
         NMI = 2 I(class; cluster) / (H(class) + H(cluster))
         AMI = (I − E[I]) / ((H(class) + H(cluster)) / 2 − E[I])
@@ -52,6 +56,53 @@ def clustering_metrics(
     Source: Vinh, Epps and Bailey, JMLR 2010; both as computed by scikit-learn.
 
     Args:
+        class_N: (N,) classes of the images.
+        cluster_N: (N,) their clusters, as from `k_means` with as many clusters as classes.
+    """
+    from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
+
+    return {
+        "nmi": float(normalized_mutual_info_score(class_N, cluster_N)),
+        "ami": float(adjusted_mutual_info_score(class_N, cluster_N)),
+    }
+
+
+def agreement_intervals(
+    class_N: Int[np.ndarray, "N"], cluster_N: Int[np.ndarray, "N"], seed: int = 0
+) -> dict[str, list[float]]:
+    """95% intervals of `agreement`, [low, high], by a jackknife that leaves out a group of classes at a time.
+
+    A bootstrap cannot be used: fewer or repeated classes change NMI itself. The clusters stay those of all images. In a
+    simulation with 20 and 60 classes 91–95% of the intervals held the truth (`scripts/check_intervals.py`).
+    Source: Kott, The delete-a-group jackknife, Journal of Official Statistics 2001.
+
+    Args:
+        class_N, cluster_N: as in `agreement`.
+        seed: of the groups.
+
+    Returns:
+        `nmi` and `ami`; nothing for a single class.
+    """
+    classes, class_N = np.unique(class_N, return_inverse=True)
+    groups = min(GROUPS, len(classes))
+    if groups < 2:
+        return {}
+    group_N = (np.random.default_rng(seed).permutation(len(classes)) % groups)[class_N]
+    without = [agreement(class_N[rest], cluster_N[rest]) for rest in (group_N != g for g in range(groups))]
+    whole, intervals = agreement(class_N, cluster_N), {}
+    for name, value in whole.items():
+        variance = (groups - 1) * np.var([metrics[name] for metrics in without])
+        half = float(t.ppf((1 + LEVEL) / 2, groups - 1) * np.sqrt(variance))
+        intervals[name] = [value - half, min(value + half, 1.0)]
+    return intervals
+
+
+def clustering_metrics(
+    embeddings: Float[Tensor, "N D"], labels: Int[Tensor, "N"], seed: int = 0, starts: int = STARTS
+) -> dict[str, float]:
+    """`agreement` of the classes and as many clusters, both metrics from one `k_means`.
+
+    Args:
         embeddings: (N, D), expected L2-normalised.
         labels: (N,) with C different classes, and so C clusters.
         seed, starts: as in `k_means`.
@@ -59,11 +110,4 @@ def clustering_metrics(
     Raises:
         UserError: an embedding holds a NaN or an infinity.
     """
-    from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
-
-    cluster_N = k_means(embeddings, len(labels.unique()), seed, starts).numpy()
-    class_N = labels.cpu().numpy()
-    return {
-        "nmi": float(normalized_mutual_info_score(class_N, cluster_N)),
-        "ami": float(adjusted_mutual_info_score(class_N, cluster_N)),
-    }
+    return agreement(labels.cpu().numpy(), k_means(embeddings, len(labels.unique()), seed, starts).numpy())

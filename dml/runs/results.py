@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from dml.callbacks.retrieval_grid import draw_retrievals
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.data.datamodule import data_of
+from dml.retrieval.clustering import agreement_intervals
 from dml.retrieval.metrics import QueryMetrics
 from dml.runs.queries import write_queries
 from dml.runs.report import write_metrics
@@ -21,12 +22,13 @@ def test_figures(trainer: pl.Trainer, floors: Mapping[str, QueryMetrics]) -> dic
         trainer: that tested.
         floors: queries of the baselines by name.
     """
-    retrieval, labels = retrieval_metrics_of(trainer), data_of(trainer).evaluation_set("test").query_labels
+    retrieval, evaluation = retrieval_metrics_of(trainer), data_of(trainer).evaluation_set("test")
     queries = {**floors, "test": retrieval.queries}
+    columns = {name: found.intervals(evaluation.query_labels) for name, found in queries.items()}
+    if retrieval.clusters is not None:
+        columns["test"] |= agreement_intervals(evaluation.labels, retrieval.clusters)
     intervals = {
-        f"{column}/{metric}": ends
-        for column, found in queries.items()
-        for metric, ends in found.intervals(labels).items()
+        f"{name}/{metric}": ends for name, column in columns.items() for metric, ends in column.items()
     }
     test = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("test/")}
     means = {name: floor.means() for name, floor in floors.items()}

@@ -34,7 +34,7 @@ from dml.runs.failures import machine_failures
 from dml.runs.folder import set_aside
 from dml.runs.guard import check_unused
 from dml.runs.loggers import keep_metrics
-from dml.runs.report import PROTOCOLS, print_figures, write_metrics
+from dml.runs.report import PROTOCOLS, print_figures
 from dml.runs.results import test_figures, write_results
 from dml.runs.settings import NewSettings, check_settings
 from dml.runs.trial import note_failure, run_apart, written

@@ -1,5 +1,6 @@
 """NMI and AMI: right where the clusters are plain, whatever the seed, and from one clustering."""
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
@@ -7,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dml.errors import UserError
-from dml.retrieval.clustering import clustering_metrics, k_means
+from dml.retrieval.clustering import agreement, agreement_intervals, clustering_metrics, k_means
 
 
 def separate(size: int, classes: int, dim: int, spread: float = 0.02) -> tuple[Tensor, Tensor]:
@@ -67,6 +68,40 @@ def test_singletons_and_one_class() -> None:
     z = torch.eye(6)
     assert clustering_metrics(z, torch.arange(6)) == pytest.approx({"nmi": 1.0, "ami": 1.0})
     assert clustering_metrics(z, torch.zeros(6, dtype=torch.long)) == pytest.approx({"nmi": 1.0, "ami": 1.0})
+
+
+def test_intervals_hold_the_figure_and_narrow_with_more_classes() -> None:
+    widths = []
+    for classes in (12, 200):
+        generator = np.random.default_rng(0)
+        class_N = np.arange(classes).repeat(10)
+        cluster_N = np.where(generator.random(len(class_N)) < 0.5, class_N, generator.permutation(class_N))
+        metrics, intervals = agreement(class_N, cluster_N), agreement_intervals(class_N, cluster_N)
+        assert all(low < metrics[name] < high <= 1 for name, (low, high) in intervals.items())
+        widths.append(intervals["nmi"][1] - intervals["nmi"][0])
+    assert widths[1] < widths[0] / 2
+
+
+def test_an_interval_is_that_of_a_naive_jackknife() -> None:
+    class_N, cluster_N = np.array([4, 4, 7, 7, 9, 9]), np.array([0, 0, 1, 0, 2, 2])
+    without = [
+        normalized_mutual_info_score(class_N[class_N != c], cluster_N[class_N != c]) for c in (4, 7, 9)
+    ]
+    half = (
+        4.3027 * (2 / 3 * sum((value - sum(without) / 3) ** 2 for value in without)) ** 0.5
+    )  # t of 2 degrees
+    low, high = agreement_intervals(class_N, cluster_N)["nmi"]
+    value = normalized_mutual_info_score(class_N, cluster_N)
+    assert (low, high) == (
+        pytest.approx(value - half, abs=1e-4),
+        pytest.approx(min(1, value + half), abs=1e-4),
+    )
+
+
+def test_equal_groupings_have_no_width_and_one_class_no_interval() -> None:
+    class_N = np.arange(30) // 5
+    assert agreement_intervals(class_N, class_N + 3) == {"nmi": [1.0, 1.0], "ami": [1.0, 1.0]}
+    assert agreement_intervals(np.zeros(5, int), np.zeros(5, int)) == {}
 
 
 def test_broken_embeddings_are_refused() -> None:
