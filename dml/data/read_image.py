@@ -45,10 +45,21 @@ def read_image(file: Path, channels: int) -> Image.Image:
     with opened(file) as image:
         if image.format in ("JPEG", "MPO"):
             image = _decoded_jpeg(file, image)
-        _scale_transparency(image)
-        image.load()
-        _turn_upright(image)
-        return _in_mode(image, MODES[channels])
+        return as_image(image, channels)
+
+
+def as_image(image: Image.Image, channels: int) -> Image.Image:
+    """A PIL image as `read_image` gives that of a file: upright, on white, of 8 bits, in RGB (3 channels) or grey (1).
+
+    The image given is turned, too.
+
+    Raises:
+        ValueError: its values are not shades of 8 or 16 bits.
+    """
+    _scale_transparency(image)
+    image.load()
+    _turn_upright(image)
+    return _in_mode(image, MODES[channels])
 
 
 @contextmanager

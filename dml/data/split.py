@@ -16,12 +16,13 @@ class Samples:
     """Labelled images of one role.
 
     Attributes:
-        images: N files, or an array of uint8 images (N, H, W) or (N, H, W, 3) for sets that live in memory.
+        images: N files, or an array of uint8 images (N, H, W) or (N, H, W, 3) for sets that live in memory; or N of
+            either, files or arrays (H, W) or (H, W, 3).
         labels: (N,) int64, positions in the dataset's list of classes.
         names: N strings that identify the images wherever the data lie (paths relative to the dataset's root).
     """
 
-    images: Sequence[Path] | np.ndarray
+    images: Sequence[Path | np.ndarray] | np.ndarray
     labels: np.ndarray
     names: Sequence[str]
 
