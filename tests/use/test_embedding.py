@@ -73,7 +73,7 @@ def test_one_image_is_a_row_and_none_are_no_rows(run):
     assert np.array_equal(embedder.embed(np.stack([pixels, pixels])), embedder.embed([pixels, pixels]))
     assert embedder.embed([]).shape == (0, embedder.embedding_dim)
     grey, turned = Image.fromarray(pixels[:, :, 0]), Image.fromarray(pixels).convert("RGBA")
-    assert embedder.embed([grey, turned]).shape == (2, 512)
+    assert embedder.embed([grey, turned]).shape == (2, embedder.embedding_dim)
 
 
 def test_the_fingerprint_is_that_of_weights_and_preprocessing(run, tmp_path):
