@@ -1,0 +1,170 @@
+"""The Weights & Biases run of a training: its names, its configuration, its curves."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from pytorch_lightning.loggers import WandbLogger
+
+from dml.distributed import is_first_process
+from dml.errors import UserError
+from dml.runs.failures import whole_file
+
+WANDB_ID = "wandb_id"
+OFFLINE = {"offline", "dryrun", "disabled"}
+STEP = "trainer/global_step"  # Lightning's x axis
+LONGEST_NAME = 128  # characters that W&B takes
+# Keys that say what a run tries. The rest, such as trainer.max_time, is left out of its name.
+TRIED = (
+    *("experiment", "protocol", "seed", "mining", "weighting", "memory", "model", "sampler"),
+    *("loss", "optimizer", "scheduler", "lr_factors"),
+)
+
+
+class QuietWandbLogger(WandbLogger):
+    """Lightning's, with one line in place of W&B's many, and the best validation in the summary."""
+
+    def __init__(self, **init: Any) -> None:
+        super().__init__(**init)
+        self.said, self.defined = False, set[str]()
+
+    @property
+    def experiment(self) -> Any:
+        """The run; the first call starts it.
+
+        Raises:
+            UserError: W&B refuses it.
+        """
+        import wandb
+
+        try:
+            run = super().experiment
+        except wandb.errors.Error as error:
+            raise UserError(f"logger.wandb: {str(error).splitlines()[0]}") from error
+        if not self.said and is_first_process() and not run.disabled:
+            print(f"W&B: {f'wandb sync --append {Path(run.dir).parent}' if run.offline else run.url}")
+        self.said = True
+        return run
+
+    def log_hyperparams(self, params: Any) -> None:
+        """Send the configuration, without the path of the working directory."""
+        super().log_hyperparams(without_prefix(params, f"{Path.cwd()}/"))
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log; of Recall@K in validation the summary keeps the maximum, as `val/recall_at_K.max`."""
+        # Each by its name: of two patterns that match, such as Lightning's "*", W&B takes either.
+        for name in {name for name in metrics if name.startswith("val/recall_at_")} - self.defined:
+            self.experiment.define_metric(name, step_metric=STEP, step_sync=True, summary="max")
+            self.defined.add(name)
+        super().log_metrics(metrics, step)
+
+
+def without_prefix(node: Any, prefix: str) -> Any:
+    """Nested dictionaries and lists with a prefix removed from the strings that have it."""
+    if isinstance(node, Mapping):
+        return {key: without_prefix(value, prefix) for key, value in node.items()}
+    if isinstance(node, list):
+        return [without_prefix(value, prefix) for value in node]
+    return node.removeprefix(prefix) if isinstance(node, str) else node
+
+
+def run_name(chosen: Sequence[str], overrides: Sequence[str]) -> str:
+    """A name such as `cars-ms-alpha=2`: what is chosen, then what the command line says of `TRIED`.
+
+    Args:
+        chosen: the dataset's and the loss's name.
+        overrides: of the command line, in its order.
+    """
+    parts = list(chosen)
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key.partition(".")[0] in TRIED and key != "loss":
+            parts.append(f"{key.rpartition('.')[2]}={value.rpartition('/')[2]}")
+    return "-".join(parts)[:LONGEST_NAME]
+
+
+def sweep_group() -> str | None:
+    """The last two parts of a sweep's folder, by default its date and time; None outside a sweep."""
+    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
+        return None
+    return "/".join(Path(HydraConfig.get().sweep.dir).parts[-2:])
+
+
+def names_of_command() -> dict[str, Any]:
+    """Name, group and tags from Hydra's command line; empty in a process without one."""
+    if not HydraConfig.initialized():
+        return {}
+    choices, overrides = HydraConfig.get().runtime.choices, HydraConfig.get().overrides.task
+    dataset, loss = choices["dataset"], choices["loss"]
+    return {
+        "name": os.environ.get("WANDB_NAME") or run_name([dataset, loss], list(overrides)),
+        "group": os.environ.get("WANDB_RUN_GROUP") or sweep_group() or dataset,
+        "tags": [dataset, loss, choices["model"]],
+    }
+
+
+def wandb_logger(
+    project: str,
+    save_dir: str,
+    name: str | None = None,
+    group: str | None = None,
+    tags: Sequence[str] = (),
+    offline: bool | None = None,
+    log_model: bool = False,
+    id: str | None = None,
+    entity: str | None = None,
+    notes: str | None = None,
+) -> WandbLogger:
+    """A Weights & Biases run, offline where no account is configured; that of before where a run is resumed.
+
+    Args:
+        project, entity, notes: as W&B shows them.
+        name: None takes the dataset, the loss and what the command line sets of model, loss and optimiser.
+        group: None takes a sweep's folder, or the dataset outside a sweep.
+        tags: beside the dataset, the loss and the model.
+        save_dir: folder that receives `wandb/`, and keeps the run's id in `wandb_id`.
+        id: of the W&B run; None takes WANDB_RUN_ID, which a W&B sweep sets, or that of `save_dir`, or makes a new one.
+        offline: None follows WANDB_MODE (`disabled` writes nothing), and without it is online exactly where an
+            account is configured.
+        log_model: upload the best checkpoint; only online.
+
+    Raises:
+        UserError: checkpoints cannot be uploaded from an offline run.
+    """
+    os.environ.setdefault("WANDB_SILENT", "true")  # it would print 25 lines a run
+    import wandb
+
+    wandb.setup()  # reads the environment: Lightning's arguments would be warned of before
+    wandb.finish()  # a second run in one process would otherwise continue the first
+    mode = "offline" if offline else "online"
+    if offline is None:
+        mode = os.environ.get("WANDB_MODE") or (
+            "online" if wandb.login(prompt=False, verify=False) else "offline"
+        )
+    if log_model and mode in OFFLINE:
+        raise UserError("logger.wandb.log_model=true needs an online run: `wandb login` first.")
+    kept = Path(save_dir, WANDB_ID)
+    id = id or os.environ.get("WANDB_RUN_ID") or (kept.read_text().strip() if kept.is_file() else "")
+    id = id or uuid4().hex[:12]
+    if is_first_process() and mode != "disabled":
+        with whole_file(kept) as part:
+            part.write_text(id)
+    usual = names_of_command()
+    # `mode` because Lightning's own `offline` sets a variable, which wandb, once set up, no longer reads.
+    return QuietWandbLogger(
+        project=project,
+        save_dir=save_dir,
+        name=name or usual.get("name"),
+        group=group or usual.get("group"),
+        tags=list(dict.fromkeys([*usual.get("tags", []), *tags])),
+        job_type="train",
+        log_model=log_model,
+        mode=mode,
+        id=id,  # of a run that is resumed; Lightning adds resume="allow"
+        entity=entity,
+        notes=notes,
+    )
