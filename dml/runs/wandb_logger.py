@@ -16,6 +16,8 @@ from dml.runs.failures import whole_file
 
 WANDB_ID = "wandb_id"
 OFFLINE = {"offline", "dryrun", "disabled"}
+STAGING = "WANDB_DATA_DIR"  # folder in which W&B keeps a table's images until they are uploaded
+STAGING_GIVEN = STAGING in os.environ
 STEP = "trainer/global_step"  # Lightning's x axis
 LONGEST_NAME = 128  # characters that W&B takes
 # Keys that say what a run tries. The rest, such as trainer.max_time, is left out of its name.
@@ -153,6 +155,8 @@ def wandb_logger(
     if is_first_process() and mode != "disabled":
         with whole_file(kept) as part:
             part.write_text(id)
+    if mode in OFFLINE and not STAGING_GIVEN:
+        os.environ[STAGING] = str(Path(save_dir, "wandb"))  # W&B's own is in the home, which a container forgets
     usual = names_of_command()
     # `mode` because Lightning's own `offline` sets a variable, which wandb, once set up, no longer reads.
     return QuietWandbLogger(
