@@ -85,8 +85,16 @@ def run_name(chosen: Sequence[str], overrides: Sequence[str]) -> str:
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
         if key.partition(".")[0] in TRIED and key != "loss":
-            parts.append(f"{key.rpartition('.')[2]}={value.rpartition('/')[2]}")
+            parts.append(f"{key.rpartition('.')[2]}={short(value)}")
     return "-".join(parts)[:LONGEST_NAME]
+
+
+def short(value: str) -> str:
+    """The last part of a path, a number with at most four digits, any other value as it is."""
+    try:
+        return f"{float(value):.4g}" if "." in value else value
+    except ValueError:
+        return value.rpartition("/")[2]
 
 
 def sweep_group() -> str | None:
@@ -156,7 +164,9 @@ def wandb_logger(
         with whole_file(kept) as part:
             part.write_text(id)
     if mode in OFFLINE and not STAGING_GIVEN:
-        os.environ[STAGING] = str(Path(save_dir, "wandb"))  # W&B's own is in the home, which a container forgets
+        os.environ[STAGING] = str(
+            Path(save_dir, "wandb")
+        )  # W&B's own is in the home, which a container forgets
     usual = names_of_command()
     # `mode` because Lightning's own `offline` sets a variable, which wandb, once set up, no longer reads.
     return QuietWandbLogger(

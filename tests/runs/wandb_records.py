@@ -67,7 +67,9 @@ def read_offline_run(folder: Path) -> OfflineRun:
         elif kind == "metric":
             run.defined[part.name or part.glob_name] = part.summary
         elif kind == "artifact":
-            run.artifacts[part.type] = {entry.path: Path(entry.local_path) for entry in part.manifest.contents}
+            run.artifacts[part.type] = {
+                entry.path: Path(entry.local_path) for entry in part.manifest.contents
+            }
     return run
 
 
