@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Thread
 
 from dml.runs.report import write_metrics
-from dml.runs.wandb_logger import sweep_group
+from dml.runs.wandb_names import sweep_group
 
 # What would make the trial one of several processes already.
 RANKS = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RANK"}

@@ -1,4 +1,4 @@
-"""The Weights & Biases run of a training: its names, its configuration, its curves."""
+"""The Weights & Biases run of a training: its configuration and its curves."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -6,25 +6,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from pytorch_lightning.loggers import WandbLogger
 
 from dml.distributed import is_first_process
 from dml.errors import UserError
 from dml.runs.failures import whole_file
+from dml.runs.wandb_names import names_of_command
 
 WANDB_ID = "wandb_id"
 OFFLINE = {"offline", "dryrun", "disabled"}
 STAGING = "WANDB_DATA_DIR"  # folder in which W&B keeps a table's images until they are uploaded
 STAGING_GIVEN = STAGING in os.environ
 STEP = "trainer/global_step"  # Lightning's x axis
-LONGEST_NAME = 128  # characters that W&B takes
-# Keys that say what a run tries. The rest, such as trainer.max_time, is left out of its name.
-TRIED = (
-    *("experiment", "protocol", "seed", "mining", "weighting", "memory", "model", "sampler"),
-    *("loss", "optimizer", "scheduler", "lr_factors"),
-)
 
 
 class QuietWandbLogger(WandbLogger):
@@ -56,8 +49,8 @@ class QuietWandbLogger(WandbLogger):
         """Send the configuration, without the path of the working directory."""
         super().log_hyperparams(without_prefix(params, f"{Path.cwd()}/"))
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log; of Recall@K in validation the summary keeps the maximum, as `val/recall_at_K.max`."""
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Log numbers, images, tables and histograms; of Recall@K in validation the summary keeps the maximum, as `val/recall_at_K.max`."""
         # Each by its name: of two patterns that match, such as Lightning's "*", W&B takes either.
         for name in {name for name in metrics if name.startswith("val/recall_at_")} - self.defined:
             self.experiment.define_metric(name, step_metric=STEP, step_sync=True, summary="max")
@@ -72,49 +65,6 @@ def without_prefix(node: Any, prefix: str) -> Any:
     if isinstance(node, list):
         return [without_prefix(value, prefix) for value in node]
     return node.removeprefix(prefix) if isinstance(node, str) else node
-
-
-def run_name(chosen: Sequence[str], overrides: Sequence[str]) -> str:
-    """A name such as `cars-ms-alpha=2`: what is chosen, then what the command line says of `TRIED`.
-
-    Args:
-        chosen: the dataset's and the loss's name.
-        overrides: of the command line, in its order.
-    """
-    parts = list(chosen)
-    for override in overrides:
-        key, _, value = override.lstrip("+").partition("=")
-        if key.partition(".")[0] in TRIED and key != "loss":
-            parts.append(f"{key.rpartition('.')[2]}={short(value)}")
-    return "-".join(parts)[:LONGEST_NAME]
-
-
-def short(value: str) -> str:
-    """The last part of a path, a number with at most four digits, any other value as it is."""
-    try:
-        return f"{float(value):.4g}" if "." in value else value
-    except ValueError:
-        return value.rpartition("/")[2]
-
-
-def sweep_group() -> str | None:
-    """The last two parts of a sweep's folder, by default its date and time; None outside a sweep."""
-    if not HydraConfig.initialized() or HydraConfig.get().mode != RunMode.MULTIRUN:
-        return None
-    return "/".join(Path(HydraConfig.get().sweep.dir).parts[-2:])
-
-
-def names_of_command() -> dict[str, Any]:
-    """Name, group and tags from Hydra's command line; empty in a process without one."""
-    if not HydraConfig.initialized():
-        return {}
-    choices, overrides = HydraConfig.get().runtime.choices, HydraConfig.get().overrides.task
-    dataset, loss = choices["dataset"], choices["loss"]
-    return {
-        "name": os.environ.get("WANDB_NAME") or run_name([dataset, loss], list(overrides)),
-        "group": os.environ.get("WANDB_RUN_GROUP") or sweep_group() or dataset,
-        "tags": [dataset, loss, choices["model"]],
-    }
 
 
 def wandb_logger(

@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from jaxtyping import Float
 from pytorch_lightning.loggers import WandbLogger
+from torch import Tensor
 from torchvision.transforms.v2.functional import to_pil_image
 
 from dml.callbacks.pair_statistics import BINS, histogram
 from dml.callbacks.retrieval_grid import RetrievalGrid, drawable, grids_of
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.data.datamodule import data_of
+from dml.data.protocol import EvaluationSet
 from dml.errors import Note, UserError
 from dml.losses import label_pairs
 from dml.models.preprocessing import in_unit_range
@@ -35,11 +38,13 @@ def log_results(trainer: pl.Trainer, figures: Mapping[str, Any]) -> None:
         return
     import wandb
 
+    evaluation = data_of(trainer).evaluation_set("test")
     for logger in loggers:
         try:
             if not logger.experiment.disabled:
                 logger.experiment.summary.update(summary(figures))
-                logger.log_metrics({**pictures(trainer), **histograms(trainer)}, trainer.global_step)
+                similarities = histograms(evaluation, retrieval_metrics_of(trainer).embeddings.cpu())
+                logger.log_metrics({**pictures(trainer), **similarities}, trainer.global_step)
         except (OSError, MemoryError, UserError, wandb.errors.Error) as error:
             reason = str(error).rstrip(".") or "out of memory"
             message = f"W&B did not get all of this test ({reason}); the run's folder has it."
@@ -70,7 +75,7 @@ def pictures(trainer: pl.Trainer) -> dict[str, Any]:
 
     logged: dict[str, Any] = {}
     for grid in grids_of(trainer):
-        columns = ["query", "name", "class", "first_right_rank"]
+        columns: list[str | int] = ["query", "name", "class", "first_right_rank"]
         for k in range(1, grid.neighbours + 1):
             columns += [f"image_{k}", f"similarity_{k}", f"class_{k}", f"right_{k}"]
         logged["test/retrievals"] = wandb.Table(columns, [*rows(trainer, grid)])
@@ -80,8 +85,11 @@ def pictures(trainer: pl.Trainer) -> dict[str, Any]:
 
 
 def rows(trainer: pl.Trainer, grid: RetrievalGrid) -> Iterator[list[Any]]:
-    """A row for each query of a picture: its image, name, class and `first_right_rank`, as in `queries.csv`; then
-    image, similarity, class and whether it is right, for each of its nearest images."""
+    """A row for each query of a picture.
+
+    It holds the query's image, name, class and `first_right_rank`, as in `queries.csv`, then image, similarity and
+    class of each of its nearest images, and whether it is right.
+    """
     import wandb
 
     data, ranking = data_of(trainer), retrieval_metrics_of(trainer).ranking
@@ -108,25 +116,26 @@ def rows(trainer: pl.Trainer, grid: RetrievalGrid) -> Iterator[list[Any]]:
         yield cells + [None] * (4 * (grid.neighbours - len(indices)))
 
 
-@torch.no_grad()
-def histograms(trainer: pl.Trainer) -> dict[str, Any]:
+def histograms(evaluation: EvaluationSet, z: Float[Tensor, "N D"]) -> dict[str, Any]:
     """Similarities of positive and of negative pairs as shares of each kind, in equal bins over [−1, 1].
 
     Of many queries, `QUERIES` are taken, spread evenly, each with all its pairs.
+
+    Args:
+        evaluation: queries and what they search.
+        z: (N, D), embeddings of all its images, on the CPU.
     """
     import wandb
 
-    evaluation = data_of(trainer).evaluation_set("test")
-    z_ND, label_N = retrieval_metrics_of(trainer).embeddings.cpu(), torch.from_numpy(evaluation.labels)
-    queries = len(evaluation.query_index)
+    label_N, queries = torch.from_numpy(evaluation.labels), len(evaluation.query_index)
     row_Q = np.linspace(0, queries - 1, min(queries, QUERIES)).round().astype(int)
     query_Q, gallery_R, self_index = evaluation.query_index[row_Q], evaluation.gallery_index, None
     if gallery_R is None:
         gallery_R, self_index = evaluation.query_index, torch.from_numpy(row_Q)
-    S_QR = z_ND[query_Q] @ z_ND[gallery_R].T
+    S_QR = z[query_Q] @ z[gallery_R].T
     pairs = label_pairs(label_N[query_Q], label_N[gallery_R], self_index)
     edges = np.linspace(-1, 1, BINS + 1)
     return {
-        f"test/{kind}_similarity": wandb.Histogram(np_histogram=(histogram(S_QR, mask).tolist(), edges))
+        f"test/{kind}_similarity": wandb.Histogram(np_histogram=(histogram(S_QR, mask).numpy(), edges))
         for kind, mask in (("positive", pairs.positive), ("negative", pairs.negative))
     }
