@@ -50,7 +50,10 @@ class QuietWandbLogger(WandbLogger):
         super().log_hyperparams(without_prefix(params, f"{Path.cwd()}/"))
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Log numbers, images, tables and histograms; of Recall@K in validation the summary keeps the maximum, as `val/recall_at_K.max`."""
+        """Log numbers, images, tables and histograms.
+
+        Of Recall@K in validation the summary keeps the maximum, as `val/recall_at_K.max`.
+        """
         # Each by its name: of two patterns that match, such as Lightning's "*", W&B takes either.
         for name in {name for name in metrics if name.startswith("val/recall_at_")} - self.defined:
             self.experiment.define_metric(name, step_metric=STEP, step_sync=True, summary="max")
