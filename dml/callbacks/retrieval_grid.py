@@ -39,20 +39,28 @@ class RetrievalGrid(pl.Callback):
     ) -> None:
         self.path, self.queries, self.neighbours = Path(path), queries, neighbours
 
-    def draw(self, trainer: pl.Trainer) -> Figure:
-        """The picture of the latest test."""
-        data = data_of(trainer)
-        evaluation = data.evaluation_set("test")
+    def found(self, trainer: pl.Trainer) -> tuple[np.ndarray, Neighbours]:
+        """The rows' numbers among the queries of the latest test, and their nearest images."""
+        evaluation = data_of(trainer).evaluation_set("test")
         rows = np.linspace(0, len(evaluation.query_index) - 1, self.queries).round().astype(int)
         z_ND = retrieval_metrics_of(trainer).embeddings.cpu()
-        return draw(data, evaluation.query_index[rows], search(evaluation, z_ND, rows, self.neighbours))
+        return rows, search(evaluation, z_ND, rows, self.neighbours)
+
+    def draw(self, trainer: pl.Trainer) -> Figure:
+        """The picture of the latest test."""
+        data, (rows, found) = data_of(trainer), self.found(trainer)
+        return draw(data, data.evaluation_set("test").query_index[rows], found)
+
+
+def grids_of(trainer: pl.Trainer) -> list[RetrievalGrid]:
+    """The trainer's `RetrievalGrid`, if it has one."""
+    return [callback for callback in trainer.callbacks if isinstance(callback, RetrievalGrid)]  # type: ignore[attr-defined]
 
 
 def draw_retrievals(trainer: pl.Trainer) -> None:
-    """Save the trainer's `RetrievalGrid`, if it has one; no hook does, since figures are to be written first."""
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, RetrievalGrid):
-            save_picture(callback.path, partial(callback.draw, trainer))
+    """Save the trainer's pictures; no hook does, since figures are to be written first."""
+    for grid in grids_of(trainer):
+        save_picture(grid.path, partial(grid.draw, trainer))
 
 
 def search(evaluation: EvaluationSet, z_ND: torch.Tensor, rows: np.ndarray, k: int) -> Neighbours:

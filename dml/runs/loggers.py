@@ -1,25 +1,19 @@
-"""Loggers: CSV that a resumed run continues, Weights & Biases."""
+"""CSV logger that a resumed run continues."""
 
 import csv
-import os
 import shutil
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
-from pytorch_lightning.loggers import CSVLogger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
-from dml.distributed import is_first_process
-from dml.errors import Note, UserError, permitted
+from dml.errors import Note, permitted
 from dml.runs.failures import whole_file
 from dml.runs.folder import create
 
 METRICS = "metrics.csv"
-WANDB_ID = "wandb_id"
-OFFLINE = {"offline", "dryrun", "disabled"}
 
 
 class AppendingWriter(ExperimentWriter):
@@ -104,84 +98,3 @@ def keep_metrics(folder: Path, before: int) -> None:
         rewrite(file, rows, list(rows[0]))
     else:
         file.unlink()
-
-
-class QuietWandbLogger(WandbLogger):
-    """Lightning's, with one line in place of W&B's many."""
-
-    said = False
-
-    @property
-    def experiment(self) -> Any:
-        """The run; the first call starts it.
-
-        Raises:
-            UserError: W&B refuses it.
-        """
-        import wandb
-
-        try:
-            run = super().experiment
-        except wandb.errors.Error as error:
-            raise UserError(f"logger.wandb: {str(error).splitlines()[0]}") from error
-        if not self.said and is_first_process() and not run.disabled:
-            print(f"W&B: {f'wandb sync --append {Path(run.dir).parent}' if run.offline else run.url}")
-        self.said = True
-        return run
-
-
-def wandb_logger(
-    project: str,
-    save_dir: str,
-    name: str | None = None,
-    group: str | None = None,
-    tags: Sequence[str] = (),
-    offline: bool | None = None,
-    log_model: bool = False,
-    id: str | None = None,
-    entity: str | None = None,
-    notes: str | None = None,
-) -> WandbLogger:
-    """A Weights & Biases run, offline where no account is configured; that of before where a run is resumed.
-
-    Args:
-        project, name, group, tags, entity, notes: as W&B shows them.
-        save_dir: folder that receives `wandb/`, and keeps the run's id in `wandb_id`.
-        id: of the W&B run; None takes that of `save_dir`, or makes a new one.
-        offline: None follows WANDB_MODE (`disabled` writes nothing), and without it is online exactly where an
-            account is configured.
-        log_model: upload the best checkpoint; only online.
-
-    Raises:
-        UserError: checkpoints cannot be uploaded from an offline run.
-    """
-    os.environ.setdefault("WANDB_SILENT", "true")  # it would print 25 lines a run
-    import wandb
-
-    wandb.setup()  # reads the environment: Lightning's arguments would be warned of before
-    wandb.finish()  # a second run in one process would otherwise continue the first
-    mode = "offline" if offline else "online"
-    if offline is None:
-        mode = os.environ.get("WANDB_MODE") or (
-            "online" if wandb.login(prompt=False, verify=False) else "offline"
-        )
-    if log_model and mode in OFFLINE:
-        raise UserError("logger.wandb.log_model=true needs an online run: `wandb login` first.")
-    kept = Path(save_dir, WANDB_ID)
-    id = id or (kept.read_text().strip() if kept.is_file() else "") or uuid4().hex[:12]
-    if is_first_process() and mode != "disabled":
-        with whole_file(kept) as part:
-            part.write_text(id)
-    # `mode` because Lightning's own `offline` sets a variable, which wandb, once set up, no longer reads.
-    return QuietWandbLogger(
-        project=project,
-        save_dir=save_dir,
-        name=name,
-        group=group,
-        tags=list(tags),
-        log_model=log_model,
-        mode=mode,
-        id=id,  # of a run that is resumed; Lightning adds resume="allow"
-        entity=entity,
-        notes=notes,
-    )

@@ -13,6 +13,7 @@ from dml.retrieval.clustering import agreement_intervals
 from dml.retrieval.metrics import QueryMetrics
 from dml.runs.queries import write_queries
 from dml.runs.report import write_metrics
+from dml.runs.wandb_results import log_results
 
 
 def test_figures(trainer: pl.Trainer, floors: Mapping[str, QueryMetrics]) -> dict[str, Any]:
@@ -36,8 +37,12 @@ def test_figures(trainer: pl.Trainer, floors: Mapping[str, QueryMetrics]) -> dic
 
 
 def write_results(trainer: pl.Trainer, folder: Path, figures: Mapping[str, Any]) -> None:
-    """Write `metrics.json`, then `queries.csv`, then the pictures of the latest test; the first process alone calls."""
+    """Write `metrics.json`, then `queries.csv`, then the pictures of the latest test; the first process alone calls.
+
+    What W&B gets comes last.
+    """
     retrieval, data = retrieval_metrics_of(trainer), data_of(trainer)
     write_metrics(folder, figures)
     write_queries(folder, data.evaluation_set("test"), data.classes, retrieval.ranking, retrieval.queries)
     draw_retrievals(trainer)
+    log_results(trainer, figures)

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Thread
 
 from dml.runs.report import write_metrics
+from dml.runs.wandb_names import sweep_group
 
 # What would make the trial one of several processes already.
 RANKS = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RANK"}
@@ -47,10 +48,13 @@ def run_apart(overrides: list[str], folder: Path) -> None:
         folder: the trial's, in which no earlier `metrics.json` is left.
     """
     quoted = str(folder).replace("'", r"\'")
+    env = {key: value for key, value in os.environ.items() if key not in RANKS}
+    if group := sweep_group():
+        env.setdefault("WANDB_RUN_GROUP", group)  # the command knows of no sweep
     process = subprocess.Popen(
         [sys.executable, "-m", "dml.train", *overrides, f"hydra.run.dir='{quoted}'"],
         start_new_session=True,  # so that whatever the trial starts can be ended with it
-        env={key: value for key, value in os.environ.items() if key not in RANKS},
+        env=env,
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -4,7 +4,7 @@ import pytest
 
 from dml.errors import UserError
 from dml.runs.checkpoints import outdated
-from dml.runs.loggers import wandb_logger
+from dml.runs.wandb_logger import wandb_logger
 
 
 @pytest.mark.parametrize("given", [None, "mine"])

@@ -1,0 +1,141 @@
+"""What Weights & Biases gets of a test: the final figures, retrievals as images, histograms of similarities."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from pytorch_lightning.loggers import WandbLogger
+from torch import Tensor
+from torchvision.transforms.v2.functional import to_pil_image
+
+from dml.callbacks.pair_statistics import BINS, histogram
+from dml.callbacks.retrieval_grid import RetrievalGrid, drawable, grids_of
+from dml.callbacks.retrieval_metrics import retrieval_metrics_of
+from dml.data.datamodule import data_of
+from dml.data.protocol import EvaluationSet
+from dml.errors import Note, UserError
+from dml.losses import label_pairs
+from dml.models.preprocessing import in_unit_range
+
+QUERIES = 500  # in the histograms, each with all its pairs
+
+
+def log_results(trainer: pl.Trainer, figures: Mapping[str, Any]) -> None:
+    """Log the latest test to the trainer's W&B run, if it has one; where that fails, a note says so.
+
+    The files of the run are written already. The first process alone calls.
+
+    Args:
+        trainer: that tested.
+        figures: as in `metrics.json`.
+    """
+    loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+    if not loggers:
+        return
+    import wandb
+
+    evaluation = data_of(trainer).evaluation_set("test")
+    for logger in loggers:
+        try:
+            if not logger.experiment.disabled:
+                logger.experiment.summary.update(summary(figures))
+                similarities = histograms(evaluation, retrieval_metrics_of(trainer).embeddings.cpu())
+                logger.log_metrics({**pictures(trainer), **similarities}, trainer.global_step)
+        except (OSError, MemoryError, UserError, wandb.errors.Error) as error:
+            reason = str(error).rstrip(".") or "out of memory"
+            message = f"W&B did not get all of this test ({reason}); the run's folder has it."
+            warnings.warn(Note(message), stacklevel=2)
+
+
+def summary(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures for the run's summary, every one under a flat key, which W&B's tables sort and filter by.
+
+    Intervals are `test/recall_at_1_low` and `_high`, floors `baselines/raw_pixels/recall_at_1`; `collapsed` is there
+    in every run.
+    """
+    flat = {name: value for name, value in figures.items() if isinstance(value, (str, int, float))}
+    for column, metrics in figures.get("baselines", {}).items():
+        flat |= {_place(f"{column}/{metric}"): value for metric, value in metrics.items()}
+    for name, (low, high) in figures.get("intervals", {}).items():
+        flat |= {f"{_place(name)}_low": low, f"{_place(name)}_high": high}
+    return {"collapsed": False, **flat}
+
+
+def _place(name: str) -> str:
+    return name if name.startswith("test/") else f"baselines/{name.replace(' ', '_')}"
+
+
+def pictures(trainer: pl.Trainer) -> dict[str, Any]:
+    """The picture of retrievals, and its queries as a table; nothing without a `RetrievalGrid`."""
+    import wandb
+
+    logged: dict[str, Any] = {}
+    for grid in grids_of(trainer):
+        columns: list[str | int] = ["query", "name", "class", "first_right_rank"]
+        for k in range(1, grid.neighbours + 1):
+            columns += [f"image_{k}", f"similarity_{k}", f"class_{k}", f"right_{k}"]
+        logged["test/retrievals"] = wandb.Table(columns, [*rows(trainer, grid)])
+        if grid.path.is_file():
+            logged["test/retrievals_picture"] = wandb.Image(str(grid.path))
+    return logged
+
+
+def rows(trainer: pl.Trainer, grid: RetrievalGrid) -> Iterator[list[Any]]:
+    """A row for each query of a picture.
+
+    It holds the query's image, name, class and `first_right_rank`, as in `queries.csv`, then image, similarity and
+    class of each of its nearest images, and whether it is right.
+    """
+    import wandb
+
+    data, ranking = data_of(trainer), retrieval_metrics_of(trainer).ranking
+    evaluation, images = data.evaluation_set("test"), data.test_dataloader().dataset
+
+    def image(index: int) -> Any:
+        return wandb.Image(to_pil_image(in_unit_range(images[index]["image"])))
+
+    row_numbers, found = grid.found(trainer)
+    neighbours = zip(row_numbers.tolist(), found.index_QK.tolist(), found.similarity_QK.tolist(), strict=True)
+    for row, indices, similarities in neighbours:
+        query = int(evaluation.query_index[row])
+        label = evaluation.labels[query]
+        rank = int(ranking.others_ahead[row]) + 1 if ranking.positives[row] else None
+        cells = [
+            image(query),
+            drawable(evaluation.samples.names[query]),
+            drawable(str(data.classes[label])),
+            rank,
+        ]
+        for index, similarity in zip(indices, similarities, strict=True):
+            other = evaluation.labels[index]
+            cells += [image(index), similarity, drawable(str(data.classes[other])), bool(other == label)]
+        yield cells + [None] * (4 * (grid.neighbours - len(indices)))
+
+
+def histograms(evaluation: EvaluationSet, z: Float[Tensor, "N D"]) -> dict[str, Any]:
+    """Similarities of positive and of negative pairs as shares of each kind, in equal bins over [−1, 1].
+
+    Of many queries, `QUERIES` are taken, spread evenly, each with all its pairs.
+
+    Args:
+        evaluation: queries and what they search.
+        z: (N, D), embeddings of all its images, on the CPU.
+    """
+    import wandb
+
+    label_N, queries = torch.from_numpy(evaluation.labels), len(evaluation.query_index)
+    row_Q = np.linspace(0, queries - 1, min(queries, QUERIES)).round().astype(int)
+    query_Q, gallery_R, self_index = evaluation.query_index[row_Q], evaluation.gallery_index, None
+    if gallery_R is None:
+        gallery_R, self_index = evaluation.query_index, torch.from_numpy(row_Q)
+    S_QR = z[query_Q] @ z[gallery_R].T
+    pairs = label_pairs(label_N[query_Q], label_N[gallery_R], self_index)
+    edges = np.linspace(-1, 1, BINS + 1)
+    return {
+        f"test/{kind}_similarity": wandb.Histogram(np_histogram=(histogram(S_QR, mask).numpy(), edges))
+        for kind, mask in (("positive", pairs.positive), ("negative", pairs.negative))
+    }
