@@ -12,8 +12,6 @@ import torch
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -35,9 +33,10 @@ from dml.runs.evaluation import build_tester
 from dml.runs.failures import whole_file
 from dml.runs.folder import OF_A_TEST, set_aside
 from dml.runs.picture import save_picture
-from dml.runs.report import readable, say_collapsed, write_metrics
+from dml.runs.report import print_figures, write_metrics
 from dml.runs.subject import subject
 
+INTERVAL = "the mean over the folds ± Student's t times its standard error"
 PAIRS_AT_A_TIME = 65_536
 Judged = tuple[Accuracy, Roc]
 
@@ -96,8 +95,9 @@ def verify(config: DictConfig) -> dict[str, Any]:
     collapsed = {"collapsed": True} if is_collapsed(collected.z_ND) else {}
     figures = report(columns, pairs) | collapsed
     if trainer.is_global_zero:
-        print_figures(f"{config.dataset.pairs}, {name}", columns)
-        say_collapsed(collapsed)
+        print_figures(f"{config.dataset.pairs}, {name}", figures, "test", INTERVAL)
+        for metric, why in figures["not_measured"].items():
+            print(f"{metric.removeprefix('test/')} {why}.")
         folder, curves = Path(config.run_dir), {name: curve for name, (_, curve) in columns.items()}
         write_metrics(folder, figures)
         write_roc(folder / "roc.csv", curves)
@@ -152,25 +152,6 @@ def report(columns: Mapping[str, Judged], pairs: PairList) -> dict[str, Any]:
         "fingerprint": pairs.fingerprint(),
         "protocol": "verification: each fold judged at the threshold that is best on the others",
     }
-
-
-def print_figures(title: str, columns: Mapping[str, Judged]) -> None:
-    """Print a column for each network; the accuracy with its 95% interval."""
-    table = Table("metric", *columns)
-    for name in named(columns["test"]):
-        of_accuracy = name == "verification_accuracy"
-        table.add_row(
-            name,
-            *(
-                readable(name, named(judged)[name], judged[0].interval if of_accuracy else None)
-                for judged in columns.values()
-            ),
-        )
-    print(title)
-    Console().print(table)
-    print("In brackets a 95% interval: the mean over folds ± Student's t times its standard error (se).")
-    for name, why in too_few(columns["test"][1]).items():
-        print(f"{name} {why}.")
 
 
 def write_roc(file: Path, curves: Mapping[str, Roc]) -> None:
