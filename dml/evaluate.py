@@ -8,7 +8,10 @@ from dml.config.cli import command
 @command("evaluate")
 def main(config: DictConfig) -> None:
     """Evaluate once, or each trial of a sweep."""
-    from dml.runs.evaluation import run  # imports torch: only for a command line that is right
+    if config.protocol == "verification":
+        from dml.runs.verification import run  # imports torch: only for a command line that is right
+    else:
+        from dml.runs.evaluation import run
 
     run(config)
 

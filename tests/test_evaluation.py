@@ -260,7 +260,7 @@ def test_such_names_without_quotes(compose: Compose, odd_names: Path, typed: str
     [
         ("+seed=3", "seed=… has no effect"),
         ("+model.blocks=3", "model=… has no effect"),
-        ("+protocol=holdout", "protocol=… has no effect"),
+        ("protocol=holdout", "protocol=holdout must be retrieval or verification"),
         ("+dataset.file=x.csv", "dataset.file=… has no effect"),
         ("+dataset.name=x", "dataset.name=… has no effect"),
         ("+dataset.train_transform=x", "dataset.train_transform=… has no effect"),

@@ -33,6 +33,11 @@ def check_config(config: DictConfig) -> None:
     Raises:
         UserError: nothing reads a key, or a value is not what its reader takes; the message names the key.
     """
+    if config.protocol == "verification":
+        raise UserError(
+            "protocol=verification judges a checkpoint: train with protocol=paper or holdout, then python -m "
+            "dml.evaluate ckpt_path=… protocol=verification dataset.pairs=… dataset.root=…."
+        )
     for group in GROUPS:
         if not isinstance(config.get(group), DictConfig):
             raise UserError(
@@ -64,6 +69,7 @@ def check_evaluation(config: DictConfig) -> None:
         )
     for key in ("audit", "baselines"):
         config[key] = valid(config[key], bool, key)
+    check_protocol(config)
     if OmegaConf.is_missing(config, "ckpt_path"):
         if config.get("model") is None or "split" not in config.dataset:
             raise UserError(
@@ -83,6 +89,33 @@ def check_evaluation(config: DictConfig) -> None:
     if not path.is_file():
         raise UserError(f"ckpt_path={path}: there is no such file; runs keep theirs in checkpoints/.")
     config.ckpt_path = str(path)
+
+
+def check_protocol(config: DictConfig) -> None:
+    """Raise UserError unless an evaluation's protocol and its other keys go together."""
+    given = {key for key, value in config.dataset.items() if value is not None}
+    if config.protocol == "retrieval":
+        if "pairs" in given:
+            raise UserError(
+                "dataset.pairs=… is read by protocol=verification alone: add that, or leave it out."
+            )
+        return
+    if config.protocol != "verification":
+        raise UserError(
+            f"protocol={config.protocol} must be retrieval or verification: how the checkpoint was chosen was settled "
+            "in training."
+        )
+    if not {"pairs", "root"} <= given:
+        raise UserError(
+            "protocol=verification needs dataset.pairs=…, the list of pairs, and dataset.root=…, the folder that "
+            "holds their images."
+        )
+    unread = sorted(given - {"pairs", "root"}) if not OmegaConf.is_missing(config, "ckpt_path") else []
+    if config.audit or unread:
+        raise UserError(
+            f"{'audit' if config.audit else f'dataset.{unread[0]}'}=… has no effect in verification, which takes "
+            "dataset.pairs and dataset.root, and all else from the checkpoint: leave it out."
+        )
 
 
 def check_halves(config: DictConfig, read: Set[str]) -> None:

@@ -74,7 +74,7 @@ GROUPS = (
 # Top-level keys of an evaluation.
 EVALUATION = {
     *("ckpt_path", "trust", "dataset", "data", "trainer", "callbacks", "overwrite", "run_dir"),
-    *("audit", "baselines", "model", "sampler", "optimizer", "scheduler"),
+    *("audit", "baselines", "protocol", "model", "sampler", "optimizer", "scheduler"),
 }
 
 # Arguments that the package hands over itself.

@@ -121,6 +121,12 @@ class EmbeddingDataModule(pl.LightningDataModule):
         self.num_classes = len(np.unique(self.train_set.labels))
         self.loaded_split = split
 
+    def test_on(self, samples: Samples) -> None:
+        """Take these images as the test set, and no dataset; whoever calls has checked them."""
+        nothing = samples.subset(np.arange(0))
+        self.loaded_split = Split(["image"], train=nothing, query=samples)
+        self._evaluation = {"test": EvaluationSet.of(samples)}
+
     def skipped_figures(self) -> dict[str, Any]:
         """Number and names of the images left out, for `metrics.json`; nothing where none may be."""
         if self.skipped is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dml.errors import Note, permitted
 
-OF_A_TEST = ("metrics.json", "queries.csv", "retrievals.png")  # what every test writes
+OF_A_TEST = ("metrics.json", "queries.csv", "retrievals.png", "roc.csv", "roc.png")  # what tests write
 WAIT = timedelta(seconds=60)
 
 

@@ -15,6 +15,7 @@ PROTOCOLS = {
     "paper": "the best checkpoint was chosen on the test classes, as in the papers",
     "holdout": "the best checkpoint was chosen on held-out training classes; the test classes were seen once",
 }
+BOOTSTRAP = "by a bootstrap over the test classes"
 
 
 def write_metrics(folder: Path, figures: Mapping[str, Any]) -> None:
@@ -26,13 +27,14 @@ def write_metrics(folder: Path, figures: Mapping[str, Any]) -> None:
         part.write_text(json.dumps(figures, indent=2, sort_keys=True) + "\n")
 
 
-def print_figures(title: str, figures: Mapping[str, Any], own: str) -> None:
+def print_figures(title: str, figures: Mapping[str, Any], own: str, intervals: str = BOOTSTRAP) -> None:
     """Print the test's figures beside those of the baselines, with their intervals.
 
     Args:
         title: the line above the table.
         figures: as in `metrics.json`.
         own: name of the test's column.
+        intervals: what they are.
     """
     test = {name.removeprefix("test/"): m for name, m in figures.items() if name.startswith("test/")}
     columns = {**figures["baselines"], "test": test}
@@ -50,7 +52,7 @@ def print_figures(title: str, figures: Mapping[str, Any], own: str) -> None:
     print(title)
     Console().print(table)
     if figures["intervals"]:
-        print("In brackets 95% intervals, by a bootstrap over the test classes; another seed is not in them.")
+        print(f"In brackets 95% intervals, {intervals}; another seed is not in them.")
     if figures.get("collapsed"):
         print(
             "COLLAPSED: the test embeddings hardly differ, so these figures are no result, and metrics.json says so. "

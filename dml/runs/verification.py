@@ -1,0 +1,173 @@
+"""Verification with a checkpoint: same or different, on a list of pairs of images."""
+
+import csv
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning import seed_everything
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dml.analysis.baselines import RawPixels
+from dml.analysis.roc_plot import plot_roc
+from dml.config.build import build
+from dml.config.check import check_evaluation
+from dml.data.checks import check_files
+from dml.data.datamodule import EmbeddingDataModule
+from dml.data.pairs import PairList, read_pairs
+from dml.data.split import Samples
+from dml.distributed import is_first_process
+from dml.module import EvaluationModule
+from dml.retrieval.collapse import is_collapsed
+from dml.retrieval.evaluate import EmbeddingStore
+from dml.retrieval.verification import FAR_LEVELS, Accuracy, Roc, accuracy, needed_negatives, roc
+from dml.runs.checkpoints import load_weights
+from dml.runs.evaluation import build_tester
+from dml.runs.failures import whole_file
+from dml.runs.folder import OF_A_TEST, set_aside
+from dml.runs.picture import save_picture
+from dml.runs.report import print_figures, write_metrics
+from dml.runs.subject import subject
+
+INTERVAL = "the mean over the folds ± Student's t times its standard error"
+PAIRS_AT_A_TIME = 65_536
+Judged = tuple[Accuracy, Roc]
+
+
+class Embeddings(pl.Callback):
+    """Keeps the embeddings of the test images.
+
+    Attributes:
+        z_ND: (N, D) in the order of the images, the same on every process.
+    """
+
+    z_ND: Float[Tensor, "N D"]
+
+    def __init__(self, size: int) -> None:
+        self.size, self.store = size, EmbeddingStore()
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.store.clear()
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *index: int
+    ) -> None:
+        self.store.add(batch["index"], outputs)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.z_ND = self.store.ordered(self.size)
+
+
+def verify(config: DictConfig) -> dict[str, Any]:
+    """Embed each image of the list once, judge the pairs, write figures and ROC; returns what is in `metrics.json`."""
+    check_evaluation(config)
+    pairs = read_pairs(config.dataset.pairs, config.dataset.root)
+    check_files(pairs.files)
+    settings = config.copy()  # neither the data set of the run is needed, nor what measures retrieval
+    settings.callbacks.recall = settings.callbacks.retrieval_grid = settings.dataset.pairs = None
+    if not OmegaConf.is_missing(config, "ckpt_path"):
+        settings.dataset = {"recall_at": None}
+    run, weights, _ = subject(settings)
+    trainer, collected = build_tester(settings, run), Embeddings(len(pairs.files))
+    trainer.callbacks.append(collected)  # type: ignore[attr-defined]
+    data: EmbeddingDataModule = build(run.data)
+    data.test_on(Samples(pairs.files, np.zeros(len(pairs.files), dtype=np.int64), pairs.names))
+
+    def judged(embedder: nn.Module) -> Judged:
+        trainer.test(EvaluationModule(embedder), datamodule=data, verbose=False)
+        similarity_P = similarities(collected.z_ND, pairs)
+        return accuracy(similarity_P, pairs.same, pairs.fold), roc(similarity_P, pairs.same)
+
+    seed_everything(run.seed, workers=True, verbose=False)
+    embedder, name = build(run.model), str(run.model.get("name", run.model._target_.rpartition(".")[2]))
+    if weights:
+        load_weights(embedder, weights, config.ckpt_path)
+        name = config.ckpt_path
+    columns = {"raw pixels": judged(RawPixels())} if config.baselines else {}
+    columns["test"] = judged(embedder)
+    collapsed = {"collapsed": True} if is_collapsed(collected.z_ND) else {}
+    figures = report(columns, pairs) | collapsed
+    if trainer.is_global_zero:
+        print_figures(f"{config.dataset.pairs}, {name}", figures, "test", INTERVAL)
+        for metric, why in figures["not_measured"].items():
+            print(f"{metric.removeprefix('test/')} {why}.")
+        folder, curves = Path(config.run_dir), {name: curve for name, (_, curve) in columns.items()}
+        write_metrics(folder, figures)
+        write_roc(folder / "roc.csv", curves)
+        save_picture(folder / "roc.png", partial(plot_roc, curves))
+    return figures
+
+
+def similarities(z_ND: Float[Tensor, "N D"], pairs: PairList) -> Float[np.ndarray, "P"]:
+    """(P,) cosine similarities of the pairs, float64."""
+    chunks = zip(
+        *(torch.from_numpy(i).split(PAIRS_AT_A_TIME) for i in (pairs.first, pairs.second)), strict=True
+    )
+    z_ND = z_ND.cpu()
+    return torch.cat([F.cosine_similarity(z_ND[i].double(), z_ND[j].double()) for i, j in chunks]).numpy()
+
+
+def named(judged: Judged) -> dict[str, float]:
+    """The figures by name; without the TAR at levels for which there are too few different pairs."""
+    measured, curve = judged
+    tar = {f"tar_at_far_{level:g}": curve.tar_at(level) for level in FAR_LEVELS}
+    return {
+        "verification_accuracy": measured.mean,
+        "verification_accuracy_se": measured.error,
+        **{name: value for name, value in tar.items() if value is not None},
+        "auc": curve.auc,
+    }
+
+
+def too_few(curve: Roc) -> dict[str, str]:
+    """What each level that is not measured needs."""
+    return {
+        f"tar_at_far_{level:g}": f"needs {needed_negatives(level):,} negative pairs; the list has {curve.negatives:,}"
+        for level in FAR_LEVELS
+        if curve.tar_at(level) is None
+    }
+
+
+def report(columns: Mapping[str, Judged], pairs: PairList) -> dict[str, Any]:
+    """The content of `metrics.json`."""
+    measured, curve = columns["test"]
+    return {
+        **{f"test/{name}": value for name, value in named(columns["test"]).items()},
+        "intervals": {
+            f"{column}/verification_accuracy": list(of.interval) for column, (of, _) in columns.items()
+        },
+        "not_measured": {f"test/{name}": why for name, why in too_few(curve).items()},
+        "baselines": {name: named(judged) for name, judged in columns.items() if name != "test"},
+        "images": len(pairs.files),
+        "pairs_same": int(pairs.same.sum()),
+        "pairs_different": curve.negatives,
+        "folds": len(measured.thresholds),
+        "fingerprint": pairs.fingerprint(),
+        "protocol": "verification: each fold judged at the threshold that is best on the others",
+    }
+
+
+def write_roc(file: Path, curves: Mapping[str, Roc]) -> None:
+    """A row for each network and threshold, all digits."""
+    with whole_file(file) as part, part.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["network", "threshold", "far", "tar"])
+        for name, curve in curves.items():
+            points = zip(curve.threshold.tolist(), curve.far.tolist(), curve.tar.tolist(), strict=True)
+            writer.writerows([name, *point] for point in points)
+
+
+def run(config: DictConfig) -> None:
+    """Verify, write the figures and print their folder."""
+    if is_first_process():
+        set_aside(config.run_dir, OF_A_TEST)
+    verify(config)
+    if is_first_process():
+        print(config.run_dir)
