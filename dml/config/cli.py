@@ -88,6 +88,10 @@ def one_sentence(name: str = "") -> Iterator[None]:
         sys.exit(f"Error: {error}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning leaves with 1
+            sys.exit(128 + signal.SIGINT)
+        raise
     except REFUSED as error:
         sys.exit(f"Error: {explain(error, CONF, name, sys.argv[1:])}")
     except ValueError as error:

@@ -116,7 +116,7 @@ def test_a_signal_to_all_processes_of_a_run_stops_it_after_the_step(tmp_path, ho
         os.killpg(run.pid, getattr(signal, how))
         status = run.wait(timeout=120)
     said = (tmp_path / "output").read_text()
-    assert status != 0, said
+    assert status == 128 + getattr(signal, how), said
     assert "Stopped at step" in said
     assert "Error" not in said
     assert "Traceback" not in said
