@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from dml.config.refusal import REFUSED, explain
 from dml.config.schema import GROUPS
@@ -129,9 +129,12 @@ class CheckFirst(Callback):
                 [trials] = BasicSweeper.split_arguments(typed, max_batch_size=None)
             except HydraException as error:
                 raise UserError(f"{error}: give values, as in a,b or range(1,5).") from error
-            for trial in trials:
+            for number, overrides in enumerate(trials):
+                trial = compose(name, overrides, return_hydra_config=True)
+                with read_write(trial.hydra):
+                    trial.hydra.job.num, trial.hydra.job.id = number, str(number)
                 try:
-                    return self._check(compose(name, trial, return_hydra_config=True))
+                    return self._check(trial)
                 except UserError as error:
                     refusals.append(str(error))
             swept = [override.get_key_element() for override in typed if override.is_sweep_override()]
@@ -139,11 +142,11 @@ class CheckFirst(Callback):
             raise UserError(min(refusals, key=lambda said: any(key in said for key in swept)))
 
     def _check(self, config: DictConfig) -> None:
-        HydraConfig.instance().set_config(config.copy())
+        config = config.copy()
+        with read_write(config.hydra):
+            config.hydra.runtime.output_dir = "."  # the folder is not yet there
+        HydraConfig.instance().set_config(config)
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        written: Any = OmegaConf.to_container(own)
-        if "hydra:runtime" in str(written["run_dir"]):
-            own.run_dir = "."  # Hydra's own folder is not yet there
         logging.disable(logging.INFO)  # notes and what Lightning logs come again, from the run itself
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Note)

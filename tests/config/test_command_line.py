@@ -50,6 +50,7 @@ def test_a_sweep_ends_with_a_table_and_a_failed_trial_does_not_end_it(tmp_path):
         *FAST,
         "loss.alpha=-1,2",
         "loss.lambda=0.5",
+        "seed=${hydra:job.num}",
         "hydra.sweep.dir=sweep",
         folder=tmp_path,
     )
