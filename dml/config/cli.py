@@ -123,12 +123,13 @@ class CheckFirst(Callback):
         if "BasicSweeper" not in config.hydra.sweeper._target_:
             return  # another sweeper chooses its trials as it goes
         name, refusals = kwargs["config_name"], []
-        typed = OverridesParser.create().parse_overrides([*map(str, config.hydra.overrides.task)])
         with one_sentence(name):
-            try:
-                [trials] = BasicSweeper.split_arguments(typed, max_batch_size=None)
-            except HydraException as error:
-                raise UserError(f"{error}: give values, as in a,b or range(1,5).") from error
+            trials, swept = trials_of(config)
+            seen: set[str] = set()
+            for overrides in trials:
+                if not seen.issuperset(overrides):  # each choice is composed once
+                    compose(name, overrides)
+                    seen.update(overrides)
             for number, overrides in enumerate(trials):
                 trial = compose(name, overrides, return_hydra_config=True)
                 with read_write(trial.hydra):
@@ -137,7 +138,6 @@ class CheckFirst(Callback):
                     return self._check(trial)
                 except UserError as error:
                     refusals.append(str(error))
-            swept = [override.get_key_element() for override in typed if override.is_sweep_override()]
             # What all trials share, rather than a choice of one of them.
             raise UserError(min(refusals, key=lambda said: any(key in said for key in swept)))
 
@@ -152,3 +152,18 @@ class CheckFirst(Callback):
             warnings.simplefilter("ignore", Note)
             resolve_name(self.check)(own)
         logging.disable(logging.NOTSET)
+
+
+def trials_of(config: DictConfig) -> tuple[list[list[str]], list[str]]:
+    """The overrides of each trial of Hydra's own sweeper, and the keys that differ between trials.
+
+    Raises:
+        UserError: a sweep without a list of values.
+    """
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    typed = OverridesParser.create().parse_overrides([*params, *map(str, config.hydra.overrides.task)])
+    try:
+        [trials] = BasicSweeper.split_arguments(typed, max_batch_size=None)
+    except HydraException as error:
+        raise UserError(f"{error}: give values, as in a,b or range(1,5).") from error
+    return trials, [override.get_key_element() for override in typed if override.is_sweep_override()]
