@@ -6,8 +6,8 @@ It ends after so many moments or seconds, whichever comes first (a moment took 4
 Status 1 where something was lost that `docs/distributed.md` says is kept: a checkpoint, its step, the best one; where a
 process or a `.part` stayed; where the run did not end in time; where a traceback was printed. Linux. The disk that
 fills up is a small tmpfs and needs root; without, no file may grow beyond 50 kB.
-A run that can do with the memory it may have is stopped by SIGTERM. One that cannot ends with status 1, or with -6 or
--11 where a library in C does not check what it was given.
+A run that can do with the memory it may have is stopped by SIGTERM. One that cannot ends with status 1, or with -6,
+-11 or 127 where a library in C does not check what it was given.
 """
 
 import argparse

@@ -182,8 +182,9 @@ def test_other_images_than_those_of_the_run_are_noted(compose: Compose, here: Pa
 def test_p_and_k_are_fitted_and_kept(compose: Compose, here: Path) -> None:
     """The checkpoint holds the numbers, and a run that resumes has the same."""
     auto = [override for override in TRAIN if not override.startswith("sampler.")]
-    with pytest.warns(Note, match="sampler.classes_per_batch=3 in place of 16"):
+    with pytest.warns(Note, match="sampler.classes_per_batch=3 in place of 16") as said:
         train(compose(*auto, "dataset.root=images"))
+    assert sum("in place of 16" in str(note.message) for note in said) == 1
     sampler = torch.load(here / "run/checkpoints/last.ckpt", weights_only=True)["config"]["sampler"]
     assert (sampler["classes_per_batch"], sampler["images_per_class"]) == (3, 4)
     with warnings.catch_warnings(record=True) as notes:

@@ -1,6 +1,7 @@
 """From a configuration to the objects it describes."""
 
 import warnings
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -94,9 +95,10 @@ def build_data(config: DictConfig) -> EmbeddingDataModule:
     if data.sampler is not None:
         # Built once here, so that P and K that do not fit are refused early, and checkpoints hold numbers.
         sampler = data.sampler(data.train_set.labels)
-        for key in ("classes_per_batch", "images_per_class"):
-            if config.sampler.get(key) == "auto":
-                config.sampler[key] = getattr(sampler, key)
+        keys = ("classes_per_batch", "images_per_class")
+        fitted = {key: getattr(sampler, key) for key in keys if config.sampler.get(key) == "auto"}
+        config.sampler.update(fitted)
+        data.sampler = partial(data.sampler, **fitted)  # which says nothing a second time
     return data
 
 

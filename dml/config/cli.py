@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from dml.config.refusal import REFUSED, explain
 from dml.config.schema import GROUPS
@@ -88,6 +88,10 @@ def one_sentence(name: str = "") -> Iterator[None]:
         sys.exit(f"Error: {error}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning leaves with 1
+            sys.exit(128 + signal.SIGINT)
+        raise
     except REFUSED as error:
         sys.exit(f"Error: {explain(error, CONF, name, sys.argv[1:])}")
     except ValueError as error:
@@ -119,29 +123,47 @@ class CheckFirst(Callback):
         if "BasicSweeper" not in config.hydra.sweeper._target_:
             return  # another sweeper chooses its trials as it goes
         name, refusals = kwargs["config_name"], []
-        typed = OverridesParser.create().parse_overrides([*map(str, config.hydra.overrides.task)])
         with one_sentence(name):
-            try:
-                [trials] = BasicSweeper.split_arguments(typed, max_batch_size=None)
-            except HydraException as error:
-                raise UserError(f"{error}: give values, as in a,b or range(1,5).") from error
-            for trial in trials:
+            trials, swept = trials_of(config)
+            seen: set[str] = set()
+            for overrides in trials:
+                if not seen.issuperset(overrides):  # each choice is composed once
+                    compose(name, overrides)
+                    seen.update(overrides)
+            for number, overrides in enumerate(trials):
+                trial = compose(name, overrides, return_hydra_config=True)
+                with read_write(trial.hydra):
+                    trial.hydra.job.num, trial.hydra.job.id = number, str(number)
                 try:
-                    return self._check(compose(name, trial, return_hydra_config=True))
+                    return self._check(trial)
                 except UserError as error:
                     refusals.append(str(error))
-            swept = [override.get_key_element() for override in typed if override.is_sweep_override()]
             # What all trials share, rather than a choice of one of them.
             raise UserError(min(refusals, key=lambda said: any(key in said for key in swept)))
 
     def _check(self, config: DictConfig) -> None:
-        HydraConfig.instance().set_config(config.copy())
+        config = config.copy()
+        with read_write(config.hydra):
+            config.hydra.runtime.output_dir = "."  # the folder is not yet there
+        HydraConfig.instance().set_config(config)
         own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        written: Any = OmegaConf.to_container(own)
-        if "hydra:runtime" in str(written["run_dir"]):
-            own.run_dir = "."  # Hydra's own folder is not yet there
         logging.disable(logging.INFO)  # notes and what Lightning logs come again, from the run itself
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Note)
             resolve_name(self.check)(own)
         logging.disable(logging.NOTSET)
+
+
+def trials_of(config: DictConfig) -> tuple[list[list[str]], list[str]]:
+    """The overrides of each trial of Hydra's own sweeper, and the keys that differ between trials.
+
+    Raises:
+        UserError: a sweep without a list of values.
+    """
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    typed = OverridesParser.create().parse_overrides([*params, *map(str, config.hydra.overrides.task)])
+    try:
+        [trials] = BasicSweeper.split_arguments(typed, max_batch_size=None)
+    except HydraException as error:
+        raise UserError(f"{error}: give values, as in a,b or range(1,5).") from error
+    return trials, [override.get_key_element() for override in typed if override.is_sweep_override()]

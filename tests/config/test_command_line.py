@@ -50,6 +50,7 @@ def test_a_sweep_ends_with_a_table_and_a_failed_trial_does_not_end_it(tmp_path):
         *FAST,
         "loss.alpha=-1,2",
         "loss.lambda=0.5",
+        "seed=${hydra:job.num}",
         "hydra.sweep.dir=sweep",
         folder=tmp_path,
     )
@@ -116,7 +117,7 @@ def test_a_signal_to_all_processes_of_a_run_stops_it_after_the_step(tmp_path, ho
         os.killpg(run.pid, getattr(signal, how))
         status = run.wait(timeout=120)
     said = (tmp_path / "output").read_text()
-    assert status != 0, said
+    assert status == 128 + getattr(signal, how), said
     assert "Stopped at step" in said
     assert "Error" not in said
     assert "Traceback" not in said
