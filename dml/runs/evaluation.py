@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
 
@@ -23,6 +24,7 @@ from dml.runs.folder import OF_A_TEST, set_aside
 from dml.runs.report import print_audit, print_figures
 from dml.runs.results import test_figures, write_results
 from dml.runs.subject import subject
+from dml.runs.trial import run_apart, trial
 
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
@@ -98,10 +100,12 @@ def build_tester(config: DictConfig, run: DictConfig) -> pl.Trainer:
 
 
 def run(config: DictConfig) -> None:
-    """Evaluate, write the figures and print their folder."""
+    """One evaluation, or one trial of a sweep over checkpoints."""
     folder = Path(config.run_dir)
-    if is_first_process():
-        set_aside(folder, OF_A_TEST)
-    evaluate(config)
-    if is_first_process():
-        print(folder)
+    with trial(config) as apart:
+        if is_first_process():
+            set_aside(folder, OF_A_TEST)
+        if apart:
+            run_apart("dml.evaluate", list(HydraConfig.get().overrides.task), folder)
+        else:
+            evaluate(config)

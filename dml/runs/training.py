@@ -7,7 +7,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from lightning_utilities.core.rank_zero import rank_zero_warn
 from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
@@ -37,7 +36,7 @@ from dml.runs.loggers import keep_metrics
 from dml.runs.report import PROTOCOLS, print_figures
 from dml.runs.results import test_figures, write_results
 from dml.runs.settings import NewSettings, check_settings
-from dml.runs.trial import note_failure, run_apart, written
+from dml.runs.trial import run_apart, trial
 
 log = logging.getLogger(__name__)
 
@@ -123,23 +122,10 @@ def resume(
 
 
 def run(config: DictConfig) -> None:
-    """One run, or one trial of a sweep: the sweep reports a trial that fails, and continues."""
-    folder = Path(config.run_dir)
-    in_sweep, before = HydraConfig.get().mode == RunMode.MULTIRUN, written(folder)
-    if in_sweep:
-        config.overwrite = True  # the sweep's folder was checked: what is in a trial's is another trial's
-    try:
-        if in_sweep and (config.trainer.devices != 1 or config.trainer.num_nodes != 1):
+    """One run, or one trial of a sweep."""
+    with trial(config) as apart:
+        if apart:
             begin(config)  # figures of before are not to be taken for this trial's
-            run_apart(list(HydraConfig.get().overrides.task), folder)
-            return
-        train(config)
-    except Exception as error:
-        if not in_sweep:
-            raise
-        if not isinstance(error, UserError):
-            log.exception("This trial failed; the sweep continues.")
-        if is_first_process():
-            note_failure(folder, f"{type(error).__name__}: {error}", before)
-    if is_first_process():
-        print(folder)
+            run_apart("dml.train", list(HydraConfig.get().overrides.task), Path(config.run_dir))
+        else:
+            train(config)

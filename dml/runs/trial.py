@@ -1,24 +1,58 @@
-"""A trial of a sweep in processes of its own.
-
-Lightning starts a run's further processes by repeating the command line. In a sweep each of them would begin the whole
-sweep again, and a trial that crashed would leave the others waiting.
-"""
+"""One run, or one trial of a sweep: a trial that fails is a row of the sweep's table, and the sweep goes on."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 from collections import deque
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from dml.distributed import is_first_process
+from dml.errors import UserError
 from dml.runs.report import write_metrics
 from dml.runs.wandb_names import sweep_group
 
+log = logging.getLogger(__name__)
+
 # What would make the trial one of several processes already.
 RANKS = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RANK"}
+
+
+@contextmanager
+def trial(config: DictConfig) -> Iterator[bool]:
+    """Inside, do one run; then its folder is printed. In a sweep, what it raises is noted in its `metrics.json`.
+
+    Args:
+        config: of the command.
+
+    Yields:
+        whether the run is to be done in processes of its own, by `run_apart`.
+    """
+    folder = Path(config.run_dir)
+    in_sweep, before = HydraConfig.get().mode == RunMode.MULTIRUN, written(folder)
+    apart = in_sweep and (config.trainer.devices != 1 or config.trainer.num_nodes != 1)
+    if in_sweep:
+        config.overwrite = True  # the sweep's folder was checked: what is in a trial's is another trial's
+    try:
+        yield apart
+    except Exception as error:
+        if not in_sweep:
+            raise
+        if not isinstance(error, UserError):
+            log.exception("This trial failed; the sweep continues.")
+        if is_first_process():
+            note_failure(folder, f"{type(error).__name__}: {error}", before)
+    if is_first_process() and not apart:
+        print(folder)
 
 
 def note_failure(folder: Path, error: str, before: int | None = None) -> None:
@@ -40,10 +74,14 @@ def written(folder: Path) -> int | None:
     return file.stat().st_mtime_ns if file.is_file() else None
 
 
-def run_apart(overrides: list[str], folder: Path) -> None:
+def run_apart(command: str, overrides: list[str], folder: Path) -> None:
     """Run one trial as a command of its own; a failure is noted in the trial's `metrics.json` and no more.
 
+    Lightning starts a run's further processes by repeating the command line. In a sweep each of them would begin the
+    whole sweep again, and a trial that crashed would leave the others waiting.
+
     Args:
+        command: such as "dml.train".
         overrides: the trial's own, as on the command line.
         folder: the trial's, in which no earlier `metrics.json` is left.
     """
@@ -52,7 +90,7 @@ def run_apart(overrides: list[str], folder: Path) -> None:
     if group := sweep_group():
         env.setdefault("WANDB_RUN_GROUP", group)  # the command knows of no sweep
     process = subprocess.Popen(
-        [sys.executable, "-m", "dml.train", *overrides, f"hydra.run.dir='{quoted}'"],
+        [sys.executable, "-m", command, *overrides, f"hydra.run.dir='{quoted}'"],
         start_new_session=True,  # so that whatever the trial starts can be ended with it
         env=env,
         stderr=subprocess.PIPE,

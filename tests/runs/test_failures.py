@@ -154,7 +154,7 @@ def test_a_trial_that_ends_without_figures_says_how(tmp_path, monkeypatch, does,
     code = f"import os, signal, sys; {does}"
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda _, **more: real([sys.executable, "-c", code], **more))
-    run_apart([], tmp_path)
+    run_apart("dml.train", [], tmp_path)
     assert f'"error": "{error}"' in (tmp_path / "metrics.json").read_text()
 
 
@@ -164,7 +164,7 @@ def test_figures_of_a_trial_that_fails_after_them_stay(tmp_path, monkeypatch):
     monkeypatch.setattr(
         subprocess, "Popen", lambda _, **more: real([sys.executable, "-c", code], cwd=tmp_path, **more)
     )
-    run_apart([], tmp_path)
+    run_apart("dml.train", [], tmp_path)
     figures = json.loads((tmp_path / "metrics.json").read_text())
     assert figures == {"error": "KeyError: 'x' (exit code 1)", "test/recall_at_1": 0.7}
 
