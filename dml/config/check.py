@@ -67,7 +67,7 @@ def check_evaluation(config: DictConfig) -> None:
         raise UserError(
             f"{unread[0]}=… has no effect: the checkpoint gives all but its dataset's and data's keys; leave it out."
         )
-    for key in ("audit", "baselines"):
+    for key in ("audit", "baselines", "report"):
         config[key] = valid(config[key], bool, key)
     check_protocol(config)
     if OmegaConf.is_missing(config, "ckpt_path"):

@@ -7,12 +7,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt
 
+PUBLISHED = (
+    *(f"recall_at_{k}" for k in (1, 2, 4, 8, 10, 16, 20, 30, 32, 40, 50, 100, 1000)),
+    *("map_at_r", "r_precision", "mrr", "nmi", "ami"),
+)
+
 KEYS: dict[str, Any] = {
     "seed": NonNegativeInt,
     "protocol": Literal["paper", "holdout"],
     "ckpt_path": str | None,
     "resume": Literal["auto"] | None,
     "baselines": bool,
+    "report": bool,
+    "published": dict[str, Any] | None,
+    "published.source": str,
+    **{f"published.{metric}": Annotated[float, Field(ge=0, le=100)] for metric in PUBLISHED},
     "overwrite": bool,
     "run_dir": str,
     "lr_factors.backbone": NonNegativeFloat,
@@ -73,7 +82,7 @@ GROUPS = (
 )
 # Top-level keys of an evaluation.
 EVALUATION = {
-    *("ckpt_path", "trust", "dataset", "data", "trainer", "callbacks", "overwrite", "run_dir"),
+    *("ckpt_path", "trust", "dataset", "data", "trainer", "callbacks", "report", "overwrite", "run_dir"),
     *("audit", "baselines", "protocol", "model", "sampler", "optimizer", "scheduler"),
 }
 

@@ -1,5 +1,6 @@
 """Evaluation of a checkpoint, from the checkpoint alone."""
 
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from dml.data.split import Split, describe, fingerprint
 from dml.distributed import is_first_process
 from dml.errors import Note, UserError
 from dml.module import EvaluationModule
+from dml.reporting.data import report
 from dml.retrieval.audit import audit
 from dml.runs.checkpoints import load_weights
 from dml.runs.folder import OF_A_TEST, set_aside
@@ -29,6 +31,7 @@ from dml.runs.trial import run_apart, trial
 
 def evaluate(config: DictConfig) -> dict[str, Any]:
     """Rebuild the run's model and dataset, test, write `metrics.json`, draw; returns what is in the file."""
+    started = time.monotonic()
     check_evaluation(config)
     run, weights, trained = subject(config)
     check_root(run.dataset)
@@ -65,6 +68,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         if config.audit:
             print_audit(figures["audit"])
         write_results(trainer, Path(config.run_dir), figures)
+        if config.report:
+            report(Path(config.run_dir), trainer, run, time.monotonic() - started)
     return figures
 
 

@@ -10,7 +10,11 @@ from pathlib import Path
 
 from dml.errors import Note, permitted
 
-OF_A_TEST = ("metrics.json", "queries.csv", "retrievals.png", "roc.csv", "roc.png")  # what tests write
+# What tests write.
+OF_A_TEST = (
+    *("metrics.json", "queries.csv", "retrievals.png", "roc.csv", "roc.png"),
+    *("report.json", "report.html"),
+)
 WAIT = timedelta(seconds=60)
 
 

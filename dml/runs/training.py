@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dml.data.split import describe, fingerprint
 from dml.distributed import is_first_process
 from dml.errors import Note, UserError
 from dml.module import EmbeddingModule
+from dml.reporting.data import report
 from dml.runs.checkpoints import (
     checkpoint_to_resume,
     is_inside,
@@ -44,6 +46,7 @@ log = logging.getLogger(__name__)
 @machine_failures()
 def train(config: DictConfig) -> dict[str, Any]:
     """Compose, fit, test, report, write `metrics.json`, draw; returns what is in the file."""
+    started = time.monotonic()
     resumed = begin(config)
     check_config(config)
     try_out(config)
@@ -86,6 +89,8 @@ def train(config: DictConfig) -> dict[str, Any]:
     if trainer.is_global_zero:
         print_figures(f"{config.dataset.name}: {PROTOCOLS[config.protocol]}", figures, "trained")
         write_results(trainer, Path(config.run_dir), figures)
+        if config.report:
+            report(Path(config.run_dir), trainer, config, time.monotonic() - started, module.loss)
     return figures
 
 

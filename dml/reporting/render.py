@@ -1,0 +1,70 @@
+"""From the files of a run to `report.html`: one page that needs no network, no server and no image files."""
+
+import json
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from dml.errors import UserError, permitted
+from dml.reporting.content import content
+from dml.reporting.queries import queries_of
+from dml.runs.failures import whole_file
+
+DATA, FIGURES = "report.json", "metrics.json"
+
+
+def render(folder: Path) -> Path:
+    """Write a run's `report.html` from its `report.json`, `metrics.json`, `queries.csv` and `metrics.csv`.
+
+    Raises:
+        UserError: the folder or one of the first three files is not there, or is not what it should be.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: give the folder of a run or of an evaluation.")
+    data = read_json(folder / DATA, {"images", "map", "histogram", "weights", "published", "config"})
+    metrics = read_json(folder / FIGURES, {"dataset", "fingerprint"})
+    page = Environment(
+        loader=PackageLoader("dml.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template("template.html")
+    text = page.render(content(folder, data, metrics, queries_of(folder)))
+    with whole_file(folder / "report.html") as part:
+        # Names of files may hold bytes that are no text.
+        part.write_bytes(text.encode("utf-8", "replace"))
+    return folder / "report.html"
+
+
+def existing(file: Path) -> Path:
+    """The file of a run.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if not file.is_file():
+        raise UserError(
+            f"{file.parent} holds no {file.name}: python -m dml.evaluate ckpt_path={file.parent}/checkpoints/best.ckpt "
+            "evaluates the checkpoint again and writes all that a report needs, in a new folder."
+        )
+    return file
+
+
+def read_json(file: Path, keys: Set[str]) -> dict[str, Any]:
+    """Content of a JSON file of a run, which has at least these keys.
+
+    Raises:
+        UserError: it is not there, or is damaged.
+    """
+    with permitted(file):
+        text = existing(file).read_text(encoding="utf-8")
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{file} is damaged ({error}): evaluate the checkpoint again.") from None
+    if not isinstance(found, dict) or not keys <= found.keys():
+        raise UserError(f"{file} was not written by this version of dml: evaluate the checkpoint again.")
+    return found
