@@ -33,7 +33,7 @@ TRAIN = (
     "dataset.eval_transform=null",
     "callbacks.retrieval_grid=null",
 )
-SHOWN = ("trainer.accelerator=cpu",)
+SHOWN = ("trainer.accelerator=cpu", "report=false")
 EVALUATE = (*SHOWN, "callbacks.retrieval_grid=null")
 Compose = Callable[..., DictConfig]
 

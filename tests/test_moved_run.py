@@ -305,7 +305,7 @@ def test_a_run_that_diverged_says_so(compose, tmp_path, capsys):
     assert figures["collapsed"] is True
     assert "COLLAPSED" in capsys.readouterr().out
     best = tmp_path / "run" / "checkpoints" / "best.ckpt"
-    again = ("trainer.accelerator=cpu", "callbacks.retrieval_grid=null")
+    again = ("trainer.accelerator=cpu", "callbacks.retrieval_grid=null", "report=false")
     assert (
         evaluate(compose(f"ckpt_path={best}", *again, name="evaluate", folder="again"))["collapsed"] is True
     )

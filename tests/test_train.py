@@ -88,7 +88,9 @@ def test_evaluation_gives_the_same_figures_from_the_checkpoint_alone(compose, tm
     figures = train(compose(*FAST, folder="a"))
     moved = tmp_path / "moved.ckpt"
     (tmp_path / "a" / "checkpoints" / "best.ckpt").rename(moved)
-    config = compose(f"ckpt_path={moved}", "trainer.accelerator=cpu", name="evaluate", folder="b")
+    config = compose(
+        f"ckpt_path={moved}", "trainer.accelerator=cpu", "report=false", name="evaluate", folder="b"
+    )
     again = evaluate(config)
     assert (retrieval(again), again["fingerprint"]) == (retrieval(figures), figures["fingerprint"])
     assert (tmp_path / "b" / "retrievals.png").is_file()
