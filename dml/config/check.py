@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -52,6 +53,7 @@ def check_config(config: DictConfig) -> None:
         )
     check(config)
     check_limits(config.trainer)
+    check_parquet(config)
     _check_monitor(config)
     if config.sampler.get("scope") == "local" and config.trainer.devices == config.trainer.num_nodes == 1:
         warnings.warn("sampler.scope=local is the same as global with one process.", Note, stacklevel=2)
@@ -67,8 +69,9 @@ def check_evaluation(config: DictConfig) -> None:
         raise UserError(
             f"{unread[0]}=… has no effect: the checkpoint gives all but its dataset's and data's keys; leave it out."
         )
-    for key in ("audit", "baselines", "report"):
+    for key in ("audit", "baselines", "report", "embeddings"):
         config[key] = valid(config[key], bool, key)
+    check_parquet(config)
     check_protocol(config)
     if OmegaConf.is_missing(config, "ckpt_path"):
         if config.get("model") is None or "split" not in config.dataset:
@@ -116,6 +119,12 @@ def check_protocol(config: DictConfig) -> None:
             f"{'audit' if config.audit else f'dataset.{unread[0]}'}=… has no effect in verification, which takes "
             "dataset.pairs and dataset.root, and all else from the checkpoint: leave it out."
         )
+
+
+def check_parquet(config: DictConfig) -> None:
+    """Raise UserError if embeddings are to be written and pyarrow is not installed."""
+    if config.embeddings and find_spec("pyarrow") is None:
+        raise UserError('embeddings=true writes Parquet, which needs pyarrow: pip install "dml[parquet]".')
 
 
 def check_halves(config: DictConfig, read: Set[str]) -> None:

@@ -19,6 +19,7 @@ KEYS: dict[str, Any] = {
     "resume": Literal["auto"] | None,
     "baselines": bool,
     "report": bool,
+    "embeddings": bool,
     "published": dict[str, Any] | None,
     "published.source": str,
     **{f"published.{metric}": Annotated[float, Field(ge=0, le=100)] for metric in PUBLISHED},
@@ -82,8 +83,8 @@ GROUPS = (
 )
 # Top-level keys of an evaluation.
 EVALUATION = {
-    *("ckpt_path", "trust", "dataset", "data", "trainer", "callbacks", "report", "overwrite", "run_dir"),
-    *("audit", "baselines", "protocol", "model", "sampler", "optimizer", "scheduler"),
+    *("ckpt_path", "trust", "dataset", "data", "trainer", "callbacks", "overwrite", "run_dir"),
+    *("report", "embeddings", "audit", "baselines", "protocol", "model", "sampler", "optimizer", "scheduler"),
 }
 
 # Arguments that the package hands over itself.

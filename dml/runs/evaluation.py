@@ -22,6 +22,7 @@ from dml.module import EvaluationModule
 from dml.reporting.data import report
 from dml.retrieval.audit import audit
 from dml.runs.checkpoints import load_weights
+from dml.runs.embeddings import write_embeddings
 from dml.runs.folder import OF_A_TEST, set_aside
 from dml.runs.report import print_audit, print_figures
 from dml.runs.results import test_figures, write_results
@@ -68,6 +69,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         if config.audit:
             print_audit(figures["audit"])
         write_results(trainer, Path(config.run_dir), figures)
+        if config.embeddings:
+            write_embeddings(Path(config.run_dir), data, metrics.embeddings.cpu(), run.seed)
         if config.report:
             report(Path(config.run_dir), trainer, run, time.monotonic() - started)
     return figures

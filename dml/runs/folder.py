@@ -13,7 +13,7 @@ from dml.errors import Note, permitted
 # What tests write.
 OF_A_TEST = (
     *("metrics.json", "queries.csv", "retrievals.png", "roc.csv", "roc.png"),
-    *("report.json", "report.html"),
+    *("report.json", "report.html", "embeddings.npy", "embeddings.parquet"),
 )
 WAIT = timedelta(seconds=60)
 

@@ -15,7 +15,7 @@ PROTOCOLS = {
     "paper": "the best checkpoint was chosen on the test classes, as in the papers",
     "holdout": "the best checkpoint was chosen on held-out training classes; the test classes were seen once",
 }
-BOOTSTRAP = "by a bootstrap over the test classes"
+BOOTSTRAP = "over the choice of test classes"
 
 
 def write_metrics(folder: Path, figures: Mapping[str, Any]) -> None:

@@ -31,6 +31,7 @@ from dml.runs.checkpoints import (
     read_checkpoint,
     take_best,
 )
+from dml.runs.embeddings import write_embeddings
 from dml.runs.failures import machine_failures
 from dml.runs.folder import set_aside
 from dml.runs.guard import check_unused
@@ -89,6 +90,8 @@ def train(config: DictConfig) -> dict[str, Any]:
     if trainer.is_global_zero:
         print_figures(f"{config.dataset.name}: {PROTOCOLS[config.protocol]}", figures, "trained")
         write_results(trainer, Path(config.run_dir), figures)
+        if config.embeddings:
+            write_embeddings(Path(config.run_dir), data, retrieval.embeddings.cpu(), config.seed)
         if config.report:
             report(Path(config.run_dir), trainer, config, time.monotonic() - started, module.loss)
     return figures
