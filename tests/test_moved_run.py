@@ -34,6 +34,7 @@ FAST = (
     "scheduler=cosine",
     "data.eval_batch_size=900",
     "callbacks.retrieval_grid=null",
+    "report=false",
     "callbacks.recall.nmi=false",
 )
 LONGER = ("trainer.max_steps=6", "callbacks.last_checkpoint.every_n_train_steps=1")

@@ -26,6 +26,7 @@ RUN = (
     "memory.size=300",
     "memory.start=1",
     "callbacks.retrieval_grid=null",
+    "report=false",
     "callbacks.recall.nmi=false",
 )
 

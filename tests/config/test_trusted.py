@@ -62,7 +62,8 @@ def content(made) -> Content:
 @pytest.fixture(scope="module")
 def settings() -> DictConfig:
     """Of a quick evaluation."""
-    return composed("evaluate", "ckpt_path=x.ckpt", "trainer.accelerator=cpu", "callbacks.recall.nmi=false")
+    quick = ("trainer.accelerator=cpu", "callbacks.recall.nmi=false", "report=false")
+    return composed("evaluate", "ckpt_path=x.ckpt", *quick)
 
 
 @pytest.fixture

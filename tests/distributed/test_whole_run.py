@@ -31,6 +31,7 @@ RUN = (
     "sampler.images_per_class=3",
     "data.eval_batch_size=400",  # three batches of 896 images, the last one smaller
     "callbacks.retrieval_grid=null",
+    "report=false",
     "+trainer.enable_progress_bar=false",
     "callbacks.progress=null",
 )

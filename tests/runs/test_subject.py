@@ -13,7 +13,7 @@ from dml.errors import UserError
 from dml.runs.evaluation import evaluate
 from dml.runs.training import train
 
-QUIET = ("trainer.accelerator=cpu", "callbacks.retrieval_grid=null")
+QUIET = ("trainer.accelerator=cpu", "callbacks.retrieval_grid=null", "report=false")
 
 
 @pytest.fixture
