@@ -1,0 +1,83 @@
+"""The formats of an exported network: how each is written and read."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dml.errors import UserError
+
+INPUT, OUTPUT = "images", "embeddings"
+BATCH = ({0: torch.export.Dim("batch")},)  # the one dimension that is not fixed
+Embed = Callable[[np.ndarray], np.ndarray]  # (B, C, H, W) to (B, D)
+
+
+def write_onnx(network: nn.Module, images: Tensor, file: Path) -> None:
+    """Write an ONNX file.
+
+    Raises:
+        UserError: ONNX cannot express the network.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter about its own parts
+        try:
+            program = torch.onnx.export(
+                network,
+                (images,),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=BATCH,
+                dynamo=True,
+                verbose=False,
+            )
+        except torch.onnx.errors.OnnxExporterError as error:
+            reason = str(error.__cause__ or error).strip().splitlines()[0]
+            raise UserError(f"The network cannot be written as ONNX ({reason}): try format=pt2.") from error
+    assert program is not None
+    program.save(str(file))
+
+
+def read_onnx(file: Path) -> Embed:
+    """The network of an ONNX file, run by ONNX Runtime."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return lambda images: session.run([OUTPUT], {INPUT: images})[0]
+
+
+def write_pt2(network: nn.Module, images: Tensor, file: Path) -> None:
+    """Write torch's exported program."""
+    program = torch.export.export(network, (images,), dynamic_shapes=BATCH)
+    with file.open("wb") as stream:
+        torch.export.save(program, stream)
+
+
+def read_pt2(file: Path) -> Embed:
+    """The network of an exported program."""
+    with file.open("rb") as stream:
+        network = torch.export.load(stream).module()
+    return lambda images: network(torch.from_numpy(images)).numpy()
+
+
+class Format(NamedTuple):
+    """One format.
+
+    Attributes:
+        packages: that it needs beside the package's own.
+        write: from a network, an example (B ≥ 2, C, H, W) of its input and a file.
+        read: from a file to a function of images.
+    """
+
+    packages: tuple[str, ...]
+    write: Callable[[nn.Module, Tensor, Path], None]
+    read: Callable[[Path], Embed]
+
+
+FORMATS = {
+    "onnx": Format(("onnx", "onnxscript", "onnxruntime"), write_onnx, read_onnx),
+    "pt2": Format((), write_pt2, read_pt2),
+}
