@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
@@ -88,8 +87,8 @@ def export(config: DictConfig) -> Parity:
     """Write the network and `model.json` to the run's folder, both or neither; returns what was measured.
 
     Raises:
-        UserError: the checkpoint or an image cannot be read, images differ in size once preprocessed, the network cannot
-            be written in the format, or what was written does not embed as the checkpoint does.
+        UserError: the checkpoint or an image cannot be read, images differ in size once preprocessed, the network
+            cannot be written in the format, or what was written does not embed as the checkpoint does.
     """
     check_export(config)
     trained = load(config.ckpt_path, device="cpu", trust=config.trust or ())
@@ -106,13 +105,12 @@ def export(config: DictConfig) -> Parity:
             )
         write_card(card, trained, images, config, measured._asdict())
     print(
-        f"Parity on {measured.images} images: largest difference {measured.largest_difference:.1e}, "
-        f"{measured.same_nearest} nearest images the same."
+        f"Parity with the checkpoint on {measured.images} images: largest difference "
+        f"{measured.largest_difference:.1e}, the same nearest images."
     )
     return measured
 
 
-@torch.no_grad()
 def write(trained: TrainedEmbedder, images: Tensor, format: str, file: Path) -> Parity:
     """Write the network in a format, read it back and compare it with the checkpoint's, both in float32.
 
@@ -126,6 +124,7 @@ def write(trained: TrainedEmbedder, images: Tensor, format: str, file: Path) -> 
         UserError: the network cannot be written in this format.
     """
     chosen = FORMATS[format]
+    trained.embedder.requires_grad_(False)
     chosen.write(trained.embedder, images[:2], file)
     embed = chosen.read(file)
     # Batches of several sizes show that the batch is dynamic.

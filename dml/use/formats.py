@@ -17,11 +17,13 @@ Embed = Callable[[np.ndarray], np.ndarray]  # (B, C, H, W) to (B, D)
 
 
 def write_onnx(network: nn.Module, images: Tensor, file: Path) -> None:
-    """Write an ONNX file.
+    """Write an ONNX file without the exporter's notes on each node, which name files of this machine.
 
     Raises:
         UserError: ONNX cannot express the network.
     """
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter about its own parts
         try:
@@ -38,6 +40,7 @@ def write_onnx(network: nn.Module, images: Tensor, file: Path) -> None:
             reason = str(error.__cause__ or error).strip().splitlines()[0]
             raise UserError(f"The network cannot be written as ONNX ({reason}): try format=pt2.") from error
     assert program is not None
+    ClearMetadataAndDocStringPass()(program.model)
     program.save(str(file))
 
 
@@ -50,8 +53,10 @@ def read_onnx(file: Path) -> Embed:
 
 
 def write_pt2(network: nn.Module, images: Tensor, file: Path) -> None:
-    """Write torch's exported program."""
+    """Write torch's exported program, likewise."""
     program = torch.export.export(network, (images,), dynamic_shapes=BATCH)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
     with file.open("wb") as stream:
         torch.export.save(program, stream)
 

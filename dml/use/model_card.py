@@ -57,7 +57,8 @@ def steps(transform: Transform | None) -> list[dict[str, Any]]:
         return [step for part in transform.transforms for step in steps(part)]
     step: dict[str, Any] = {"name": type(transform).__name__}
     if isinstance(transform, v2.Resize):
-        mode: Any = transform.interpolation  # torchvision keeps what it was given: Pillow's number, its own enum, a word
+        # torchvision keeps what it was given: Pillow's number, its own enum or a word.
+        mode: Any = transform.interpolation
         name = Image.Resampling(mode).name.lower() if isinstance(mode, int) else getattr(mode, "value", mode)
         return [step | {"size": transform.size, "max_size": transform.max_size, "interpolation": name}]
     if isinstance(transform, v2.CenterCrop):
