@@ -1,7 +1,7 @@
 """The formats of an exported network: how each is written and read."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +12,27 @@ from torch import Tensor, nn
 from dml.errors import UserError
 
 INPUT, OUTPUT = "images", "embeddings"
-BATCH = ({0: torch.export.Dim("batch")},)  # the one dimension that is not fixed
+MAX_POOL = torch.ops.aten.adaptive_max_pool2d.default
 Embed = Callable[[np.ndarray], np.ndarray]  # (B, C, H, W) to (B, D)
+
+
+def exported(network: nn.Module, images: Tensor) -> torch.export.ExportedProgram:
+    """The network as a graph; of its input, the number of images is free."""
+    return torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+
+
+def adaptive_max_pool2d(maps: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """torch's adaptive_max_pool2d as slices, since ONNX has no such operator.
+
+    The second result, the positions of the maxima, is all zeros: no embedding depends on them.
+    """
+    rows, columns = (
+        [slice(i * side // bins, -(-(i + 1) * side // bins)) for i in range(bins)]
+        for side, bins in zip(maps.shape[2:], size, strict=True)
+    )
+    pooled = [torch.stack([maps[:, :, row, column].amax((2, 3)) for column in columns], 2) for row in rows]
+    maxima = torch.stack(pooled, 2)
+    return maxima, torch.zeros_like(maxima, dtype=torch.int64)
 
 
 def write_onnx(network: nn.Module, images: Tensor, file: Path) -> None:
@@ -28,11 +47,9 @@ def write_onnx(network: nn.Module, images: Tensor, file: Path) -> None:
         warnings.simplefilter("ignore")  # of the exporter about its own parts
         try:
             program = torch.onnx.export(
-                network,
-                (images,),
+                exported(network, images).run_decompositions({MAX_POOL: adaptive_max_pool2d}),
                 input_names=[INPUT],
                 output_names=[OUTPUT],
-                dynamic_shapes=BATCH,
                 dynamo=True,
                 verbose=False,
             )
@@ -54,7 +71,7 @@ def read_onnx(file: Path) -> Embed:
 
 def write_pt2(network: nn.Module, images: Tensor, file: Path) -> None:
     """Write torch's exported program, likewise."""
-    program = torch.export.export(network, (images,), dynamic_shapes=BATCH)
+    program = exported(network, images)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)
     with file.open("wb") as stream:

@@ -12,15 +12,25 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
+from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode, v2
 
 import dml
 from dml.config.cli import CONF
 from dml.data.datasets.annotations import files_below
 from dml.errors import UserError
+from dml.models.convnet import convnet_embedder
 from dml.runs.training import train
 from dml.use.export import export, parity
-from dml.use.formats import FORMATS, Format, read_pt2, write_pt2
+from dml.use.formats import (
+    FORMATS,
+    Format,
+    adaptive_max_pool2d,
+    read_onnx,
+    read_pt2,
+    write_onnx,
+    write_pt2,
+)
 from dml.use.model_card import steps
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -191,6 +201,22 @@ def test_the_command_prints_its_folder_last(run, images, tmp_path):
     )
     assert done.stdout.splitlines()[-1] == str(tmp_path / "out"), done.stderr
     assert {"model.pt2", "model.json"} <= {file.name for file in (tmp_path / "out").iterdir()}
+
+
+@pytest.mark.parametrize(("height", "width", "grid"), [(4, 4, (2, 2)), (7, 12, (3, 5)), (5, 3, (1, 3))])
+def test_the_pooling_that_onnx_lacks_is_torchs(height, width, grid):
+    maps_BFhw = torch.randn(2, 3, height, width)
+    assert torch.equal(adaptive_max_pool2d(maps_BFhw, grid)[0], F.adaptive_max_pool2d(maps_BFhw, grid))
+
+
+def test_a_network_that_keeps_places_is_written_as_onnx(tmp_path):
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnxruntime")
+    network = convnet_embedder(in_channels=1, blocks=2, grid=2).eval()
+    images_BCHW = torch.randint(0, 256, (3, 1, 18, 15), dtype=torch.uint8)
+    write_onnx(network, images_BCHW, tmp_path / "model.onnx")
+    found = read_onnx(tmp_path / "model.onnx")(images_BCHW.numpy())
+    assert np.allclose(found, network(images_BCHW).detach().numpy(), atol=1e-5)
 
 
 def test_steps_are_in_torchvisions_words():
