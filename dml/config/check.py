@@ -86,12 +86,21 @@ def check_evaluation(config: DictConfig) -> None:
         own = config.get(group) is not None and "split" not in config.dataset
         if own or any(re.match(rf"\+*{group}\b", override) for override in typed):
             raise UserError(f"{group}=… has no effect: the checkpoint gives the {group}; leave it out.")
-    path = Path(str(config.ckpt_path))
+    config.ckpt_path = checkpoint_file(config.ckpt_path)
+
+
+def checkpoint_file(ckpt_path: object) -> str:
+    """The file of a checkpoint; a run's folder stands for its best one.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    path = Path(str(ckpt_path))
     if path.is_dir():
         path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():
         raise UserError(f"ckpt_path={path}: there is no such file; runs keep theirs in checkpoints/.")
-    config.ckpt_path = str(path)
+    return str(path)
 
 
 def check_protocol(config: DictConfig) -> None:

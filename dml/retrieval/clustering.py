@@ -93,7 +93,8 @@ def agreement_intervals(
     for name, value in whole.items():
         variance = (groups - 1) * np.var([metrics[name] for metrics in without])
         half = float(t.ppf((1 + LEVEL) / 2, groups - 1) * np.sqrt(variance))
-        intervals[name] = [value - half, min(value + half, 1.0)]
+        lowest = 0.0 if name == "nmi" else -1.0
+        intervals[name] = [max(value - half, lowest), min(value + half, 1.0)]
     return intervals
 
 

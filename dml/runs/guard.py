@@ -23,6 +23,8 @@ RESULTS = (
     "weights.csv",
     "similarities.csv",
     "sweep.csv",
+    "model.onnx",
+    "model.pt2",
 )
 # One of them above 0: not a run's first process. Lightning's own rank would need torch.
 RANKS = ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
