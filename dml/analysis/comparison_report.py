@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from dml.analysis.comparison import Disagreement, Run, compare, disagreement, letters
-from dml.analysis.comparison_tables import print_rows, rows, write_csv, write_latex, write_markdown
+from dml.analysis.comparison_tables import print_figures, rows, write_csv, write_latex, write_markdown
 from dml.callbacks.retrieval_grid import QUERY, RIGHT, WRONG, show
 from dml.config.build import build_data
 from dml.config.trusted import read_run
@@ -37,7 +37,7 @@ def write_comparison(runs: Sequence[Run], folder: Path, trust: Sequence[str] = (
     table = rows(figures, len(runs))
     named = list(zip(letters(), runs, strict=False))
     title = "\n".join(f"{name} = {run.folder}" for name, run in named)
-    print_rows(table, title)
+    print_figures(figures, len(runs), title)
     print(NOTE)
     for name, run in named[1:]:
         differing = disagreement(runs[0], run)

@@ -14,28 +14,36 @@ Row = tuple[str, ...]
 
 
 def rows(figures: Sequence[Figure], runs: int) -> list[Row]:
-    """Header and rows of the table: a metric, each run's mean with its interval, each difference from the first run."""
+    """Header and rows of the wide table: a metric, each run's mean, each difference from the first run's."""
     names = [name for name, _ in zip(letters(), range(runs), strict=False)]
     header = ("metric", *names, *(f"{name} − {names[0]}" for name in names[1:]))
     table = [header]
     for start in range(0, len(figures), runs):
         own = figures[start : start + runs]
-        means = (f"{f.value:.4f} [{f.low:.3f}, {f.high:.3f}]" for f in own)
-        differences = (
-            f"{f.difference:+.4f} [{f.difference_low:+.4f}, {f.difference_high:+.4f}] {f.verdict}"
-            for f in own[1:]
-        )
-        table.append((own[0].metric, *means, *differences))
+        table.append((own[0].metric, *map(_mean, own), *(f"{_difference(f)} {f.verdict}" for f in own[1:])))
     return table
 
 
-def print_rows(table: Sequence[Row], title: str) -> None:
-    """Print the table as wide as the terminal."""
-    filled = Table(*table[0])
-    for row in table[1:]:
-        filled.add_row(*row)
+def _mean(figure: Figure) -> str:
+    return f"{figure.value:.4f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def _difference(figure: Figure) -> str:
+    return f"{figure.difference:+.4f} [{figure.difference_low:.3f}, {figure.difference_high:.3f}]"
+
+
+def print_figures(figures: Sequence[Figure], runs: int, title: str) -> None:
+    """Print a row for each metric and run, which fits a terminal whatever the number of runs."""
+    names = [name for name, _ in zip(letters(), range(runs), strict=False)]
+    table = Table("metric", "run", "mean", f"− {names[0]}", "")
+    for figure in figures:
+        first, last = figure.run == 0, figure.run == runs - 1
+        difference = "" if first else _difference(figure)
+        verdict = figure.verdict.replace("undecided", "")  # 80 columns have no room for it
+        cells = names[figure.run], _mean(figure), difference, verdict
+        table.add_row(figure.metric if first else "", *cells, end_section=last)
     print(title)
-    Console().print(filled)
+    Console().print(table)
 
 
 def write_markdown(file: Path, table: Sequence[Row], title: str) -> None:
