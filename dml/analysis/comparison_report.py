@@ -20,8 +20,8 @@ from dml.runs.subject import subject
 
 EXAMPLES = 4
 NOTE = (
-    "In brackets 95% intervals over the choice of test classes, paired for the differences; another seed of training is "
-    "not in them. Better or worse: the interval of the difference leaves out 0."
+    "In brackets 95% intervals over the choice of test classes, paired for the differences; another seed is not "
+    "in them. Better or worse: the interval of the difference leaves out 0."
 )
 
 
