@@ -83,19 +83,25 @@ def test_intervals_hold_the_figure_and_narrow_with_more_classes() -> None:
 
 
 def test_an_interval_is_that_of_a_naive_jackknife() -> None:
-    class_N, cluster_N = np.array([4, 4, 7, 7, 9, 9]), np.array([0, 0, 1, 0, 2, 2])
-    without = [
-        normalized_mutual_info_score(class_N[class_N != c], cluster_N[class_N != c]) for c in (4, 7, 9)
-    ]
+    class_N = np.arange(6).repeat(20)
+    cluster_N = np.where(np.arange(120) % 4 == 0, (class_N + 1) % 6, class_N)
+    cluster_N[:9] = 3
+    without = [normalized_mutual_info_score(class_N[class_N != c], cluster_N[class_N != c]) for c in range(6)]
+    mean = sum(without) / 6
     half = (
-        4.3027 * (2 / 3 * sum((value - sum(without) / 3) ** 2 for value in without)) ** 0.5
-    )  # t of 2 degrees
+        2.5706 * (5 / 6 * sum((value - mean) ** 2 for value in without)) ** 0.5
+    )  # t of 5 degrees of freedom
     low, high = agreement_intervals(class_N, cluster_N)["nmi"]
     value = normalized_mutual_info_score(class_N, cluster_N)
-    assert (low, high) == (
-        pytest.approx(value - half, abs=1e-4),
-        pytest.approx(min(1, value + half), abs=1e-4),
-    )
+    assert 0 < value - half < value + half < 1
+    assert (low, high) == (pytest.approx(value - half, abs=1e-4), pytest.approx(value + half, abs=1e-4))
+
+
+def test_intervals_stay_within_the_ranges_of_nmi_and_ami() -> None:
+    class_N, cluster_N = np.array([4, 4, 7, 7, 9, 9]), np.array([0, 0, 1, 0, 2, 2])
+    intervals = agreement_intervals(class_N, cluster_N)
+    assert intervals["nmi"] == [0.0, 1.0]
+    assert -1 <= intervals["ami"][0] < intervals["ami"][1] <= 1
 
 
 def test_equal_groupings_have_no_width_and_one_class_no_interval() -> None:
