@@ -96,7 +96,7 @@ def _empty(kind: str, parts: Parts, ids_N: np.ndarray) -> Any:
     size, dim = len(ids_N), parts.dim
     cells = max(1, min(round(4 * size**0.5), size // PER_CENTROID))
     pieces = max(m for m in range(1, max(1, dim // 4) + 1) if dim % m == 0)
-    recipe = {"flat": "IDMap,Flat", "hnsw": "IDMap,HNSW32,Flat", "ivfpq": f"IVF{cells},PQ{pieces}"}[kind]
+    recipe = {"flat": "IDMap,Flat", "hnsw": "IDMap,HNSW32,Flat", "ivfpq": f"IVF{cells},PQ{pieces}np"}[kind]  # np: without training for Hamming distances
     index = faiss.index_factory(dim, recipe, faiss.METRIC_INNER_PRODUCT)
     if kind == "hnsw":
         faiss.ParameterSpace().set_index_parameter(index, "efSearch", 128)
