@@ -1,6 +1,7 @@
 """One pass over many images on any number of devices, that a kill interrupts at the cost of a part."""
 
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ class PassData(pl.LightningDataModule):
         self, images: ImageDataset, folder: Path, first: int, batch_size: int, num_workers: int | None
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         self.images, self.folder, self.first = images, folder, first
         self.batch_size, self.num_workers = batch_size, num_workers
 
@@ -151,11 +153,15 @@ def embed_parts(
     Raises:
         UserError: the images of a batch differ in size, or do not fit the network.
     """
+    starts = range(first, first + len(listed.names), PART)
+    if all(part_file(folder, start).is_file() for start in starts):
+        return
     writer = PartWriter(folder, first, len(listed.names), trained.embedding_dim)
     lightning = build(
         trainer, callbacks=[writer, EmbeddingBar()], logger=False, precision=trained.precision
     )
     images = trained.dataset_of(Files(listed.root, listed.names), listed.names)
     loader = PassData(images, folder, first, data.eval_batch_size, data.num_workers)
+    warnings.filterwarnings("ignore", message=".*zero length")
     lightning.test(PassModule(trained), datamodule=loader, verbose=False)
     lightning.strategy.barrier()
