@@ -68,8 +68,8 @@ def check_index(config: DictConfig) -> None:
             f"out={config.out} holds an index already: add=… adds images to it; or give another folder, or "
             "overwrite=true to move it to its older/."
         )
-    if config.index.engine == "milvus" and config.index.uri is None:
-        raise UserError("index.uri is missing: give a file such as index.uri=images.db, or a server, http://….")
+    if config.index.engine == "milvus":
+        _check_milvus(config.index)
 
 
 def check_search(config: DictConfig) -> None:
@@ -102,6 +102,17 @@ def checkpoint_file(path: str | Path) -> Path:
     if not file.is_file():
         raise UserError(f"ckpt_path={file}: there is no such file; runs keep theirs in checkpoints/.")
     return file
+
+
+def _check_milvus(index: DictConfig) -> None:
+    is_file = str(index.uri).endswith(".db")
+    if not (is_file or "://" in str(index.uri)):
+        raise UserError(
+            f"index.uri={index.uri} is no place for Milvus: give a file such as index.uri=images.db, or a server, "
+            "http://…."
+        )
+    if is_file and index.type == "ivfpq":
+        raise UserError("index.type=ivfpq needs a server; Milvus in a file knows flat and hnsw.")
 
 
 def _check_values(config: DictConfig, keys: dict[str, Any]) -> None:

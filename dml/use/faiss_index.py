@@ -95,7 +95,7 @@ def _empty(kind: str, parts: Parts, ids_N: np.ndarray) -> Any:
     """The index without vectors; compressed, trained on a sample of them."""
     size, dim = len(ids_N), parts.dim
     cells = max(1, min(round(4 * size**0.5), size // PER_CENTROID))
-    pieces = max(m for m in range(1, max(1, dim // 4) + 1) if dim % m == 0)
+    pieces = pieces_of(dim)
     recipe = {"flat": "IDMap,Flat", "hnsw": "IDMap,HNSW32,Flat", "ivfpq": f"IVF{cells},PQ{pieces}np"}[kind]  # np: without training for Hamming distances
     index = faiss.index_factory(dim, recipe, faiss.METRIC_INNER_PRODUCT)
     if kind == "hnsw":
@@ -108,3 +108,8 @@ def _empty(kind: str, parts: Parts, ids_N: np.ndarray) -> Any:
         sample = np.random.default_rng(0).permutation(size)[: max(64 * cells, 16 * CODES)]
         index.train(parts.vectors(np.sort(ids_N[sample])))
     return index
+
+
+def pieces_of(dim: int) -> int:
+    """Into how many pieces, all of one length, a product quantiser cuts a vector: at most D/4, or 1."""
+    return max(m for m in range(1, max(1, dim // 4) + 1) if dim % m == 0)

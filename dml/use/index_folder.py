@@ -24,7 +24,8 @@ class State(BaseModel):
     """`index.json`.
 
     Attributes:
-        engine, type, uri: where the vectors are searched: "faiss" and "flat", "hnsw" or "ivfpq"; "milvus" and where.
+        engine, type: where the vectors are searched, in "faiss" or "milvus", and how, "flat", "hnsw" or "ivfpq".
+        uri, collection: of Milvus; a file is relative to the folder.
         checkpoint: relative to the folder.
         fingerprint, preprocessing, dim: of the embedder.
         root: folder that the images' names are relative to, relative to the index's.
@@ -38,6 +39,7 @@ class State(BaseModel):
     engine: Literal["faiss", "milvus"]
     type: Literal["flat", "hnsw", "ivfpq"]
     uri: str | None = None
+    collection: str | None = None
     checkpoint: str
     fingerprint: str
     preprocessing: str

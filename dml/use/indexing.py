@@ -7,6 +7,7 @@ import os
 import warnings
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from omegaconf import DictConfig
@@ -21,7 +22,7 @@ from dml.runs.queries import TEXT
 from dml.use.check import check_index, checkpoint_file
 from dml.use.embedding import TrainedEmbedder, load
 from dml.use.embedding_pass import embed_parts
-from dml.use.engine import empty_engine, open_engine
+from dml.use.engine import check_answers, empty_engine, open_engine
 from dml.use.index_folder import NAME, Items, State, commit, parts_of, read_items, read_state
 from dml.use.listing import Listed, list_images
 from dml.use.measure import measure
@@ -55,10 +56,12 @@ def index_images(config: DictConfig, folder: Path) -> State:
         set_aside(folder, [NAME, PENDING, SKIPPED, "parts", *old])
     listed = list_images(Path(config.images), "images")
     trained = load(config.ckpt_path, device="cpu", trust=config.trust)
+    uri, in_milvus = config.index.uri, config.index.engine == "milvus"
     state = State(
         engine=config.index.engine,
         type=config.index.type,
-        uri=config.index.uri,
+        uri=os.path.relpath(uri, folder) if in_milvus and "://" not in uri else uri,
+        collection=f"dml_{uuid4().hex[:12]}" if in_milvus else None,
         checkpoint=os.path.relpath(config.ckpt_path, folder),
         fingerprint=trained.fingerprint,
         preprocessing=trained.preprocessing,
@@ -102,6 +105,7 @@ def embed_and_add(
     """Embed images on all processes; on the first, add those that can be read to the index's items."""
     first = state.rows
     if is_first_process():
+        check_answers(folder, state)
         claim(folder, first, trained.fingerprint, listed)
     embed_parts(trained, listed, folder, first, config.trainer, config.data)
     if not is_first_process():
