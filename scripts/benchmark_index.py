@@ -3,8 +3,8 @@
     python scripts/benchmark_index.py --vectors 20000                                    # a minute
     python scripts/benchmark_index.py --vectors 1000000 --dim 512 --milvus --folder big  # an hour; 2 GB in the folder
 
-The vectors lie in clusters, as embeddings of classes do: a random unit centre each, plus noise of length `--spread`. Each
-type has a process of its own. Its memory is what it takes beyond its libraries, vectors on disk not counted.
+The vectors lie in clusters, as embeddings of classes do: a random unit centre each, plus noise of length `--spread`.
+Each type has a process of its own. Its memory is what it takes beyond its libraries, vectors on disk not counted.
 """
 
 import argparse
@@ -84,10 +84,14 @@ def main() -> None:
     parser.add_argument("--vectors", type=int, default=20_000)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--clusters", type=int, help="default: one for 50 vectors")
-    parser.add_argument("--spread", type=float, default=1.0, help="length of the noise beside a centre of length 1")
+    parser.add_argument(
+        "--spread", type=float, default=1.0, help="length of the noise beside a centre of length 1"
+    )
     parser.add_argument("--types", nargs="+", default=["flat", "hnsw", "ivfpq"])
     parser.add_argument("--milvus", action="store_true", help="also Milvus Lite, flat and hnsw")
-    parser.add_argument("--folder", type=Path, help="for the vectors, which stay there; default: a temporary one")
+    parser.add_argument(
+        "--folder", type=Path, help="for the vectors, which stay there; default: a temporary one"
+    )
     args = parser.parse_args()
     clusters = args.clusters or max(args.vectors // 50, 1)
 

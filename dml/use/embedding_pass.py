@@ -157,9 +157,7 @@ def embed_parts(
     if all(part_file(folder, start).is_file() for start in starts):
         return
     writer = PartWriter(folder, first, len(listed.names), trained.embedding_dim)
-    lightning = build(
-        trainer, callbacks=[writer, EmbeddingBar()], logger=False, precision=trained.precision
-    )
+    lightning = build(trainer, callbacks=[writer, EmbeddingBar()], logger=False, precision=trained.precision)
     images = trained.dataset_of(Files(listed.root, listed.names), listed.names)
     loader = PassData(images, folder, first, data.eval_batch_size, data.num_workers)
     warnings.filterwarnings("ignore", message=".*zero length")

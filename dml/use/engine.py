@@ -8,7 +8,6 @@ from dml.use.index_folder import ANEW, Items, State
 from dml.use.milvus_index import MilvusIndex
 from dml.use.parts import Parts
 
-
 Engine = FaissIndex | MilvusIndex
 
 

@@ -95,17 +95,26 @@ def _empty(kind: str, parts: Parts, ids_N: np.ndarray) -> Any:
     """The index without vectors; compressed, trained on a sample of them."""
     size, dim = len(ids_N), parts.dim
     cells = max(1, min(round(4 * size**0.5), size // PER_CENTROID))
-    pieces = pieces_of(dim)
-    recipe = {"flat": "IDMap,Flat", "hnsw": "IDMap,HNSW32,Flat", "ivfpq": f"IVF{cells},PQ{pieces}np"}[kind]  # np: without training for Hamming distances
-    index = faiss.index_factory(dim, recipe, faiss.METRIC_INNER_PRODUCT)
+    recipe = {
+        "flat": "IDMap,Flat",
+        "hnsw": "IDMap,HNSW32,Flat",
+        "ivfpq": f"IVF{cells},PQ{pieces_of(dim)}np",  # np: no training for Hamming distances, which takes minutes
+    }[kind]
+    index: Any = faiss.index_factory(dim, recipe, faiss.METRIC_INNER_PRODUCT)
     if kind == "hnsw":
         faiss.ParameterSpace().set_index_parameter(index, "efSearch", 128)
     if kind == "ivfpq":
         if size < CODES:
-            raise UserError(f"index.type=ivfpq needs {CODES} images to train on, not {size}: take index.type=flat.")
+            raise UserError(
+                f"index.type=ivfpq needs {CODES} images to train on, not {size}: take index.type=flat."
+            )
         index.nprobe = max(min(cells, 8), cells // 32)
         # FAISS's own 25 rounds on 65,536 vectors take minutes for 512 dimensions, and find hardly better codes.
-        index.pq.cp.niter, index.pq.cp.min_points_per_centroid, index.pq.cp.max_points_per_centroid = 10, 1, 64
+        index.pq.cp.niter, index.pq.cp.min_points_per_centroid, index.pq.cp.max_points_per_centroid = (
+            10,
+            1,
+            64,
+        )
         sample = np.random.default_rng(0).permutation(size)[: max(64 * cells, 16 * CODES)]
         index.train(parts.vectors(np.sort(ids_N[sample])))
     return index

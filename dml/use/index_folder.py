@@ -1,6 +1,7 @@
 """What lies in an index's folder: `index.json`, which names the files that belong to it, and its items."""
 
 import csv
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,9 +106,7 @@ def read_state(folder: Path, key: str = "index") -> State:
     for name, size in state.sizes.items():
         found = (folder / name).stat().st_size if (folder / name).is_file() else 0
         if found != size:
-            raise UserError(
-                f"{folder / name} is missing or cut short ({found:,} of {size:,} bytes): {ANEW}."
-            )
+            raise UserError(f"{folder / name} is missing or cut short ({found:,} of {size:,} bytes): {ANEW}.")
     return state
 
 
@@ -161,9 +160,17 @@ def commit(
     new.sizes = {name: (folder / name).stat().st_size for name in names}
     with whole_file(folder / NAME) as part:
         part.write_text(new.model_dump_json(indent=2) + "\n")
-    for name in state.sizes:
-        (folder / name).unlink(missing_ok=True)
+    for file in editions(folder):
+        if file.name not in new.sizes:
+            file.unlink()
     return new
+
+
+def editions(folder: Path) -> list[Path]:
+    """The files of all editions, of which a kill may leave two."""
+    return [
+        file for file in folder.iterdir() if re.fullmatch(r"(index-\d+\.faiss|items-\d+\.csv)", file.name)
+    ]
 
 
 def parts_of(folder: Path, state: State) -> Parts:

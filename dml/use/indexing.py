@@ -23,7 +23,7 @@ from dml.use.check import check_index, checkpoint_file
 from dml.use.embedding import TrainedEmbedder, load
 from dml.use.embedding_pass import embed_parts
 from dml.use.engine import check_answers, empty_engine, open_engine
-from dml.use.index_folder import NAME, Items, State, commit, parts_of, read_items, read_state
+from dml.use.index_folder import NAME, Items, State, commit, editions, parts_of, read_items, read_state
 from dml.use.listing import Listed, list_images
 from dml.use.measure import measure
 from dml.use.parts import PART
@@ -39,7 +39,7 @@ def run(config: DictConfig) -> State:
     check_limits(config.trainer)
     folder = Path(config.out)
     if config.remove is not None:
-        state = remove_images(folder, config.remove)
+        state = remove_images(folder, config.remove) if is_first_process() else read_state(folder)
     elif config.add is not None:
         state = add_images(config, folder)
     else:
@@ -52,7 +52,7 @@ def run(config: DictConfig) -> State:
 def index_images(config: DictConfig, folder: Path) -> State:
     """Make an index."""
     if config.overwrite and is_first_process():
-        old = [file.name for file in folder.glob("*-*.*") if file.suffix in (".faiss", ".csv")]
+        old = [file.name for file in editions(folder)]
         set_aside(folder, [NAME, PENDING, SKIPPED, "parts", *old])
     listed = list_images(Path(config.images), "images")
     trained = load(config.ckpt_path, device="cpu", trust=config.trust)

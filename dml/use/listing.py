@@ -57,7 +57,9 @@ class Files(Sequence[Path]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[Path]: ...
     def __getitem__(self, index: Any) -> Any:
-        return Files(self.root, self.names[index]) if isinstance(index, slice) else self.root / self.names[index]
+        return (
+            Files(self.root, self.names[index]) if isinstance(index, slice) else self.root / self.names[index]
+        )
 
 
 @permitted()
@@ -90,7 +92,9 @@ def _of_folder(folder: Path) -> Listed:
 
 def _of_table(file: Path, key: str) -> Listed:
     if not file.is_file():
-        raise UserError(f"{key}={file} is not there: give a folder of images or a CSV table with a column path.")
+        raise UserError(
+            f"{key}={file} is not there: give a folder of images or a CSV table with a column path."
+        )
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, strict=True))
@@ -99,7 +103,9 @@ def _of_table(file: Path, key: str) -> Listed:
             f"{key}={file} is no CSV table in UTF-8 ({error}): give a folder of images or a table with a column path."
         ) from None
     if absent := [number for number, row in enumerate(rows, start=2) if not row.get("path")]:
-        raise UserError(f"{key}={file}, line {absent[0]}: there is no path; the first line must be path,label.")
+        raise UserError(
+            f"{key}={file}, line {absent[0]}: there is no path; the first line must be path,label."
+        )
     names = [os.path.normpath(row["path"]) for row in rows]
     classes = [str(row["label"] or "") if "label" in row else os.path.dirname(row["path"]) for row in rows]
     return Listed(file.parent, names, classes)

@@ -42,11 +42,9 @@ def measure(search: Search, parts: Parts, ids_N: Int[np.ndarray, "N"]) -> dict[s
     wanted = np.unique(found_Q[there_Q])
     other_nD = parts.vectors(wanted)
     S_Q = np.full(len(query_Q), -np.inf, dtype=np.float32)
-    S_Q[there_Q] = np.einsum(
-        "qd,qd->q", z_QD[there_Q], other_nD[np.searchsorted(wanted, found_Q[there_Q])]
-    )
-    right_Q = S_Q >= nearest_other(z_QD, query_Q, parts, ids_N) - EXACT
-    return figures | {"recall_at_1": round(float(right_Q.mean()), 4)}
+    S_Q[there_Q] = np.einsum("qd,qd->q", z_QD[there_Q], other_nD[np.searchsorted(wanted, found_Q[there_Q])])
+    missed_Q = nearest_other(z_QD, query_Q, parts, ids_N) - EXACT > S_Q
+    return figures | {"recall_at_1": round(1 - float(missed_Q.mean()), 4)}
 
 
 def _first_other(found_QK: np.ndarray, query_Q: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import warnings
 from pathlib import Path
 
 import faiss
@@ -17,6 +16,7 @@ from dml.use import embedding_pass, indexing, parts
 from dml.use.index_folder import parts_of, read_state
 
 SIZES = {"cats": 5, "dogs": 4, "shoes/boots": 3}
+ANEW = ("images=IMAGES", "ckpt_path=HERE/a.ckpt", "overwrite=true")
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ class Killed(RuntimeError):
     pass
 
 
-def killed_after(monkeypatch: pytest.MonkeyPatch, written: int) -> None:
-    """The next run ends when so many parts are written."""
+def killed_after(monkeypatch: pytest.MonkeyPatch, here: Path, written: int) -> None:
+    """Index, and die when so many parts are written."""
     left, write = [written], parts.write_part
 
     def write_or_die(*arguments) -> None:
@@ -91,7 +91,10 @@ def killed_after(monkeypatch: pytest.MonkeyPatch, written: int) -> None:
         left[0] -= 1
         write(*arguments)
 
-    monkeypatch.setattr(embedding_pass, "write_part", write_or_die)
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding_pass, "write_part", write_or_die)
+        with pytest.raises(Killed):
+            made(here)
 
 
 def test_a_killed_run_goes_on_and_equals_an_unbroken_one(here, monkeypatch, capsys):
@@ -99,9 +102,7 @@ def test_a_killed_run_goes_on_and_equals_an_unbroken_one(here, monkeypatch, caps
     with pytest.warns(Note):
         made(here, out="whole")
     for _ in range(2):
-        with monkeypatch.context() as patch, pytest.raises(Killed):
-            killed_after(patch, 1)
-            made(here)
+        killed_after(monkeypatch, here, 1)
     asked = []
     image = embedding_pass.ReadableImages.__getitem__
     monkeypatch.setattr(
@@ -119,9 +120,7 @@ def test_a_killed_run_goes_on_and_equals_an_unbroken_one(here, monkeypatch, caps
 
 
 def test_an_unfinished_run_goes_on_with_its_own_images_and_model_alone(here, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        killed_after(patch, 1)
-        made(here)
+    killed_after(monkeypatch, here, 1)
     write_checkpoint(here / "b.ckpt", seed=1)
     with pytest.raises(UserError, match="unfinished embedding of other images or by another model"):
         made(here, f"ckpt_path={here / 'b.ckpt'}")
@@ -171,17 +170,17 @@ def test_images_are_added_and_removed_without_embedding_the_others(here, kind, m
 
 
 def test_a_change_that_breaks_off_leaves_the_index_as_it_was(here, monkeypatch):
-    before = made(here)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        replace = os.replace
+    before, replace = made(here), os.replace
 
-        def dies(source, target) -> None:
-            if Path(target).name == "index.json":
-                raise Killed
-            replace(source, target)
+    def dies(source, target) -> None:
+        if Path(target).name == "index.json":
+            raise Killed
+        replace(source, target)
 
+    with monkeypatch.context() as patch:
         patch.setattr(os, "replace", dies)
-        index(here / "out", "remove=top.png")
+        with pytest.raises(Killed):
+            index(here / "out", "remove=top.png")
     assert read_state(here / "out") == before
     assert "top.png" in items_of(here / "out").names
     assert index(here / "out", "remove=top.png").images == before.images - 1
@@ -212,6 +211,7 @@ def test_approximate_types_are_measured_against_exact_search(tmp_path, monkeypat
         assert kind != "flat" or all(right)
 
 
+@pytest.mark.filterwarnings("ignore::dml.errors.Note")
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
@@ -225,8 +225,14 @@ def test_approximate_types_are_measured_against_exact_search(tmp_path, monkeypat
         (["add=MORE", "remove=x"], "one at a time, not add and remove"),
         (["remove=cats/9.png"], "names no image of the index, such as cats/0.png"),
         (["remove='*'"], "names every image"),
-        (["images=IMAGES", "overwrite=true", "index.type=ivfpq", "ckpt_path=HERE/a.ckpt"], "needs 256 images to train on, not 13"),
-        (["images=IMAGES", "overwrite=true", "index.type=tree", "ckpt_path=HERE/a.ckpt"], "index.type=tree must be"),
+        (
+            [*ANEW, "index.type=ivfpq"],
+            "needs 256 images to train on, not 13",
+        ),
+        (
+            [*ANEW, "index.type=tree"],
+            "index.type=tree must be",
+        ),
         (["images=HERE/a.ckpt", "overwrite=true", "ckpt_path=HERE/a.ckpt"], "is no CSV table in UTF-8"),
         (["+imges=1", "remove=x"], "imges=… has no effect"),
     ],
@@ -239,8 +245,7 @@ def test_what_cannot_be_done_is_one_sentence(here, overrides, said):
     words = {"IMAGES": here / "images", "MORE": here / "more", "HERE": here}
     for word, path in words.items():
         overrides = [override.replace(word, str(path)) for override in overrides]
-    with warnings.catch_warnings(), pytest.raises(UserError, match=said):
-        warnings.simplefilter("ignore", Note)
+    with pytest.raises(UserError, match=said):
         index(here / "out", *overrides)
 
 

@@ -52,7 +52,9 @@ def test_index_then_search(here):
     write_image(here / "new.png")
     code, said, err = done("index", "ckpt_path=a.ckpt", "images=images", "out=my index", *CPU, folder=here)
     assert (code, err) == (0, "")
-    assert said[-2].startswith("13 images of 2 classes, 16 dimensions, flat; Recall@1 against exact search 1.0000; ")
+    assert said[-2].startswith(
+        "13 images of 2 classes, 16 dimensions, flat; Recall@1 against exact search 1.0000; "
+    )
     code, said, err = done("search", "index=my index", "image=new.png", "k=3", "device=cpu", folder=here)
     assert (code, err) == (0, "")
     assert [line.split()[0] for line in said[1:4]] == ["1", "2", "3"]
@@ -74,7 +76,9 @@ def on_processes(folder: Path, part: int) -> None:
     images = (f"ckpt_path={folder.parent / 'a.ckpt'}", f"images={folder.parent / 'images'}")
     size = os.environ["WORLD_SIZE"]
     rank_zero_only.rank = dist.get_rank()  # torchrun sets it before anything is imported
-    index(folder / "out", *images, "trainer.strategy=ddp", f"trainer.devices={size}", "data.eval_batch_size=3")
+    index(
+        folder / "out", *images, "trainer.strategy=ddp", f"trainer.devices={size}", "data.eval_batch_size=3"
+    )
 
 
 @pytest.mark.parametrize("part", [4, 8])  # of 8, there is nothing for the third process

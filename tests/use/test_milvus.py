@@ -57,7 +57,9 @@ def test_another_process_searches_it(here):
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert [line.split()[2] for line in done.stdout.splitlines()[1:3]] == names(here / "out", here / "new.png")[:2]
+    assert [line.split()[2] for line in done.stdout.splitlines()[1:3]] == names(
+        here / "out", here / "new.png"
+    )[:2]
 
 
 def test_names_and_classes_are_there_for_other_programs(here):
@@ -79,7 +81,9 @@ def test_a_server_that_is_not_there_or_silent_is_one_sentence(here, monkeypatch)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts and says nothing
         for port in (1, silent.getsockname()[1]):
             began = time.monotonic()
-            with pytest.raises(UserError, match=rf"Milvus at http://127.0.0.1:{port} does not answer") as error:
+            with pytest.raises(
+                UserError, match=rf"Milvus at http://127.0.0.1:{port} does not answer"
+            ) as error:
                 milvus(here, f"index.uri=http://127.0.0.1:{port}")
             assert time.monotonic() - began < 30
             assert "\n" not in str(error.value)
@@ -94,7 +98,7 @@ def test_what_is_missing_is_one_sentence(here, monkeypatch):
     for uri in ("null", "images.txt"):
         with pytest.raises(UserError, match=rf"index.uri=({uri}|None) is no place for Milvus"):
             milvus(here, f"index.uri={uri}")
-    with pytest.raises(UserError, match="index.type=ivfpq needs a server"):
+    with pytest.raises(UserError, match=r"index\.type=ivfpq needs a server"):
         milvus(here, f"index.uri={here / 'b.db'}", "index.type=ivfpq")
     monkeypatch.setitem(sys.modules, "pymilvus", None)
     with pytest.raises(UserError, match=r"needs pymilvus: pip install 'dml\[milvus\]'"):

@@ -50,7 +50,7 @@ def test_the_nearest_images_are_found_in_order(here, capsys):
 
 def test_a_folder_of_queries_each_of_which_finds_itself(here):
     (here / "images" / "cats" / "broken.png").write_bytes(b"")
-    with pytest.warns(Note, match=r"1 queries are left out: .*broken\.png is empty"):
+    with pytest.warns(Note, match=r"1 of 13 queries cannot be read and are left out: .*broken\.png is empty"):
         search(here / "out", here / "images", "k=1", "sheet.queries=3")
     assert [row["query"] for row in rows(here)] == [row["name"] for row in rows(here)]
     assert len(rows(here)) == 12
