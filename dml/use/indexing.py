@@ -2,7 +2,6 @@
 
 import csv
 import fnmatch
-import json
 import os
 import warnings
 from pathlib import Path
@@ -20,15 +19,15 @@ from dml.runs.failures import whole_file
 from dml.runs.folder import set_aside
 from dml.runs.queries import TEXT
 from dml.use.check import check_index, checkpoint_file
+from dml.use.claim import PENDING, claim
 from dml.use.embedding import TrainedEmbedder, load
 from dml.use.embedding_pass import embed_parts
 from dml.use.engine import check_answers, empty_engine, open_engine
 from dml.use.index_folder import NAME, Items, State, commit, editions, parts_of, read_items, read_state
 from dml.use.listing import Listed, list_images
 from dml.use.measure import measure
-from dml.use.parts import PART
 
-PENDING, SKIPPED = "embedding.json", "skipped.csv"
+SKIPPED = "skipped.csv"
 NAMED = 3  # broken files, in the note
 
 
@@ -51,11 +50,11 @@ def run(config: DictConfig) -> State:
 
 def index_images(config: DictConfig, folder: Path) -> State:
     """Make an index."""
+    listed = list_images(Path(config.images), "images")
+    trained = load(config.ckpt_path, device="cpu", trust=config.trust)
     if config.overwrite and is_first_process():
         old = [file.name for file in editions(folder)]
         set_aside(folder, [NAME, PENDING, SKIPPED, "parts", *old])
-    listed = list_images(Path(config.images), "images")
-    trained = load(config.ckpt_path, device="cpu", trust=config.trust)
     uri, in_milvus = config.index.uri, config.index.engine == "milvus"
     state = State(
         engine=config.index.engine,
@@ -137,31 +136,6 @@ def remove_images(folder: Path, pattern: str) -> State:
     engine.remove(parts, items.subset(gone_N), left)
     print(f"removed: {gone_N.sum():,} images")
     return commit(folder, state, left, engine.save, measured=measure(engine.search, parts, left.ids))
-
-
-def claim(folder: Path, first: int, fingerprint: str, listed: Listed) -> None:
-    """Note what is being embedded, so that the same command goes on after a kill and another does not.
-
-    Raises:
-        UserError: the embedding of other images, or by another model, is unfinished.
-    """
-    mine = {"first": first, "fingerprint": fingerprint, "images": listed.digest(), "part": PART}
-    file = folder / PENDING
-    there = json.loads(file.read_text()) if file.is_file() else None
-    parts = [part for part in folder.glob("parts/*") if int(part.name.partition(".")[0]) >= first]
-    if there == mine:
-        done = min(PART * sum(part.suffix == ".npy" for part in parts), len(listed.names))
-        print(f"{done:,} of {len(listed.names):,} images are embedded already.")
-        return
-    if there is not None and there["first"] >= first:
-        raise UserError(
-            f"{folder} holds the unfinished embedding of other images or by another model: give the same images and "
-            "checkpoint to go on, another folder, or overwrite=true to begin anew."
-        )
-    for part in parts:
-        part.unlink()
-    with whole_file(file) as written:
-        written.write_text(json.dumps(mine))
 
 
 def report_skipped(folder: Path, listed: Listed, problems: dict[int, str]) -> None:

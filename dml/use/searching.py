@@ -93,7 +93,9 @@ def embed_queries(
     if not rows:
         raise UserError(problems[0])
     if problems:
-        message = f"{len(problems):,} of {len(images):,} queries cannot be read and are left out: {problems[0]}"
+        message = (
+            f"{len(problems):,} of {len(images):,} queries cannot be read and are left out: {problems[0]}"
+        )
         warnings.warn(Note(message), stacklevel=2)
     kept = Listed(listed.root, *([names[n] for n in rows] for names in listed[1:]))
     return kept, np.concatenate(z)
