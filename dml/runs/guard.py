@@ -31,10 +31,17 @@ RANKS = ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 
 class FolderGuard(Callback):
-    """Hydra's callback that locks and checks the folder before Hydra writes to it."""
+    """Hydra's callback that locks and checks the folder before Hydra writes to it.
+
+    Args:
+        key: of the folder.
+    """
+
+    def __init__(self, key: str = "hydra.run.dir") -> None:
+        self.key = key
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._enter(config, "hydra.run.dir", "")
+        self._enter(config, self.key, "")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._enter(config, "hydra.sweep.dir", "**/")

@@ -57,6 +57,11 @@ class TrainedEmbedder:
         return self.embedder.embedding_dim
 
     @property
+    def preprocessing(self) -> str:
+        """What is done to a decoded image, as text."""
+        return f"{self.resize} {self.transform} {self.channels}"
+
+    @property
     def device(self) -> torch.device:
         """Where the network is."""
         return next(iter(self.embedder.parameters())).device
@@ -110,6 +115,10 @@ class TrainedEmbedder:
         names = [
             str(source) if isinstance(source, Path) else f"image {n}" for n, source in enumerate(sources)
         ]
+        return self.dataset_of(sources, names)
+
+    def dataset_of(self, sources: Sequence[Path | np.ndarray], names: Sequence[str]) -> ImageDataset:
+        """The preprocessed images of files and uint8 arrays under their names."""
         samples = Samples(sources, np.zeros(len(sources), dtype=np.int64), names)
         return ImageDataset(samples, self.transform, self.channels, self.resize)
 
