@@ -34,25 +34,24 @@ def draw(
     axes = figure.subplots(len(queries), columns, squeeze=False)
     for axis in axes.flat:
         axis.set_axis_off()
-    problems: list[str] = []
+    missing: list[str] = []
     for row_axes, query, row in zip(axes, queries, found, strict=True):
         tiles = [(query, query.name, QUERY), *((f, f"{score:.2f}  {of}", FOUND) for f, of, score in row)]
         for axis, (file, title, colour) in zip(row_axes, tiles, strict=False):
             axis.set_axis_on()
-            show(axis, _image(trained, file, problems), title, colour)
-    if problems:
-        more = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
+            show(axis, _image(trained, file, missing), title, colour)
+    if missing:
         message = (
-            f"Grey tiles stand for images that cannot be read{more}: {problems[0].partition(': ')[0]}; root=… gives "
-            "the folder that holds the index's images now."
+            f"Grey tiles stand for {len(missing):,} images that cannot be read, such as {missing[0]}: root=… gives the "
+            "folder that holds the index's images now."
         )
         warnings.warn(Note(message), stacklevel=2)
     return figure
 
 
-def _image(trained: TrainedEmbedder, file: Path, problems: list[str]) -> torch.Tensor:
+def _image(trained: TrainedEmbedder, file: Path, missing: list[str]) -> torch.Tensor:
     try:
         return trained.dataset(file)[0]["image"]
-    except UserError as error:
-        problems.append(str(error))
+    except UserError:
+        missing.append(str(file))
         return GREY
