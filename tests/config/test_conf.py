@@ -28,13 +28,6 @@ def test_every_option_composes(compose, group, name):
     assert config.trainer.max_steps > 0
 
 
-@pytest.mark.parametrize("name", options("model"))
-def test_every_model_is_built(compose, name):
-    chosen = ["model.name=resnet18"] if name == "torchvision" else []
-    embedder = build(compose(f"model={name}", "model.weights=null", "model.embedding_dim=8", *chosen).model)
-    assert embedder.embedding_dim == 8
-
-
 @pytest.mark.parametrize("name", [name for name in options("loss") if name != "general"])
 def test_every_loss_is_built(compose, name):
     assert callable(build_loss(compose(f"loss={name}").loss, num_classes=5).per_anchor)
