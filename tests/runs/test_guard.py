@@ -16,8 +16,16 @@ from dml.config.cli import CONF
 from dml.errors import UserError
 from dml.runs.guard import RESULTS, FolderGuard, check_unused, lock
 
-HOLD = "import signal, sys, time; from pathlib import Path; from dml.runs.guard import lock; \
-signal.signal(signal.SIGINT, signal.SIG_DFL); held = lock(Path('run'), 'hydra.run.dir'); print('held', flush=True); time.sleep(60)"
+HOLD = """
+import signal, time
+from pathlib import Path
+from dml.runs.guard import lock
+
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+held = lock(Path("run"), "hydra.run.dir")
+print("held", flush=True)
+time.sleep(60)
+"""
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
