@@ -13,7 +13,8 @@ from pytorch_lightning import seed_everything
 from dml.analysis.baselines import RawPixels, test_metrics
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.config.build import build, build_data
-from dml.config.check import check, check_evaluation
+from dml.config.check import check
+from dml.config.evaluation import check_evaluation
 from dml.config.limits import check_limits
 from dml.data.split import Split, describe, fingerprint
 from dml.distributed import is_first_process

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from dml.analysis.baselines import RawPixels
 from dml.analysis.roc_plot import plot_roc
 from dml.config.build import build
-from dml.config.check import check_evaluation
+from dml.config.evaluation import check_evaluation
 from dml.data.checks import check_files
 from dml.data.datamodule import EmbeddingDataModule
 from dml.data.pairs import PairList, read_pairs

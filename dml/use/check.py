@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from dml.config.check import valid
+from dml.config.evaluation import checkpoint_file
 from dml.errors import UserError
 from dml.use.index_folder import NAME, read_state
 
@@ -57,7 +58,7 @@ def check_index(config: DictConfig) -> None:
     if key != "remove" and not Path(config[key]).exists():
         raise UserError(f"{key}={config[key]} is not there: give a folder of images or a CSV table.")
     if config.ckpt_path is not None:
-        config.ckpt_path = str(checkpoint_file(config.ckpt_path))
+        config.ckpt_path = checkpoint_file(config.ckpt_path)
     if key != "images":
         read_state(Path(config.out), "out")
         return
@@ -88,20 +89,7 @@ def check_search(config: DictConfig) -> None:
     if config.root is not None and not Path(config.root).is_dir():
         raise UserError(f"root={config.root} is not a folder: give the one that holds the index's images.")
     if config.ckpt_path is not None:
-        config.ckpt_path = str(checkpoint_file(config.ckpt_path))
-
-
-def checkpoint_file(path: str | Path) -> Path:
-    """The file of a checkpoint, a run's folder standing for its best one.
-
-    Raises:
-        UserError: there is no such file.
-    """
-    file = Path(path)
-    file = file / "checkpoints" / "best.ckpt" if file.is_dir() else file
-    if not file.is_file():
-        raise UserError(f"ckpt_path={file}: there is no such file; runs keep theirs in checkpoints/.")
-    return file
+        config.ckpt_path = checkpoint_file(config.ckpt_path)
 
 
 def _check_milvus(index: DictConfig) -> None:

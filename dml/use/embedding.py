@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from dml.config.build import build
+from dml.config.evaluation import checkpoint_file
 from dml.config.trusted import read_run
 from dml.data.dataset import ImageDataset, Transform, collate
 from dml.data.read_image import as_image
@@ -148,9 +149,7 @@ def load(
     Raises:
         UserError: the checkpoint cannot be read, or needs code that is not trusted.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = file / "checkpoints" / "best.ckpt"
+    file = checkpoint_file(path)
     run, weights, _ = read_run(file, trust=trust)
     embedder: Embedder = build(run.model)
     load_weights(embedder, weights, file)

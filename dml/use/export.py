@@ -9,7 +9,8 @@ from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from dml.config.check import checkpoint_file, valid
+from dml.config.check import valid
+from dml.config.evaluation import checkpoint_file
 from dml.data.dataset import collate
 from dml.data.datasets.annotations import EXTENSIONS, files_below
 from dml.errors import UserError

@@ -12,13 +12,14 @@ import numpy as np
 from omegaconf import DictConfig
 
 from dml.config.check import check
+from dml.config.evaluation import checkpoint_file
 from dml.config.limits import check_limits
 from dml.distributed import is_first_process
 from dml.errors import Note, UserError
 from dml.runs.failures import whole_file
 from dml.runs.folder import set_aside
 from dml.runs.queries import TEXT
-from dml.use.check import check_index, checkpoint_file
+from dml.use.check import check_index
 from dml.use.claim import PENDING, claim
 from dml.use.embedding import TrainedEmbedder, load
 from dml.use.embedding_pass import embed_parts

@@ -10,12 +10,13 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
+from dml.config.evaluation import checkpoint_file
 from dml.errors import Note, UserError
 from dml.runs.failures import whole_file
 from dml.runs.folder import set_aside
 from dml.runs.picture import save_picture
 from dml.runs.queries import TEXT
-from dml.use.check import check_search, checkpoint_file
+from dml.use.check import check_search
 from dml.use.embedding import TrainedEmbedder, load
 from dml.use.embedding_pass import ReadableImages, collate_readable
 from dml.use.engine import open_engine
