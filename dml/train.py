@@ -6,11 +6,11 @@ from dml.config.cli import command
 
 
 @command("train")
-def main(config: DictConfig) -> None:
-    """One run, or one trial of a sweep."""
+def main(config: DictConfig) -> float | None:
+    """One run, or one trial of a sweep; returns what the best checkpoint was chosen by, for a sweeper to maximise."""
     from dml.runs.training import run  # imports torch: only for a command line that is right
 
-    run(config)
+    return run(config)
 
 
 if __name__ == "__main__":

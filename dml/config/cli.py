@@ -46,7 +46,7 @@ warnings.filterwarnings(
 )
 
 
-Task = Callable[[DictConfig], None]
+Task = Callable[[DictConfig], Any]
 
 
 def command(name: str) -> Callable[[Task], Callable[[], None]]:
@@ -58,11 +58,11 @@ def command(name: str) -> Callable[[Task], Callable[[], None]]:
 
     def decorate(task: Task) -> Callable[[], None]:
         @functools.wraps(task)
-        def in_sentences(config: DictConfig) -> None:
+        def in_sentences(config: DictConfig) -> Any:
             end_with_parent()
             try:
                 with one_sentence():
-                    task(config)
+                    return task(config)
             finally:
                 end_workers()
 

@@ -1,6 +1,6 @@
 """A training run: build, fit, test, report."""
 
-import logging
+import json
 import os
 import time
 from pathlib import Path
@@ -40,8 +40,6 @@ from dml.runs.report import PROTOCOLS, print_figures
 from dml.runs.results import test_figures, write_results
 from dml.runs.settings import NewSettings, check_settings
 from dml.runs.trial import run_apart, trial
-
-log = logging.getLogger(__name__)
 
 
 @machine_failures()
@@ -129,11 +127,14 @@ def resume(
         take_best(path, folder)
 
 
-def run(config: DictConfig) -> None:
-    """One run, or one trial of a sweep."""
+def run(config: DictConfig) -> float | None:
+    """One run, or one trial of a sweep; returns the validation value of its best checkpoint, None if it failed."""
+    folder, figures = Path(config.run_dir), {}
     with trial(config) as apart:
         if apart:
             begin(config)  # figures of before are not to be taken for this trial's
-            run_apart("dml.train", list(HydraConfig.get().overrides.task), Path(config.run_dir))
+            run_apart("dml.train", list(HydraConfig.get().overrides.task), folder)
+            figures = json.loads((folder / "metrics.json").read_text())
         else:
-            train(config)
+            figures = train(config)
+    return next((value for name, value in figures.items() if name.startswith("val/best_")), None)

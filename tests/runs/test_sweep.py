@@ -178,3 +178,28 @@ def test_a_bug_in_a_trials_picture_is_told_beside_its_figures(tmp_path):
     assert figures["error"] == "KeyError: 'a bug'"
     assert "Traceback" in done.stdout  # by the log
     assert "Trial 0 failed: KeyError: 'a bug'" in done.stdout
+
+
+def test_a_sweeper_gets_the_validation_recall_of_each_trial(tmp_path):
+    (tmp_path / "seen.py").write_text(
+        "from hydra.experimental.callback import Callback\n"
+        "class Seen(Callback):\n"
+        "    def on_job_end(self, config, job_return, **kwargs):\n"
+        "        print('returned', job_return.return_value)\n"
+    )
+    typed = [
+        "debug=fast",
+        "trainer=cpu",
+        "seed=0",
+        "optimizer.lr=1e-3,-1",
+        f"hydra.sweep.dir={tmp_path / 'sweep'}",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "dml.train", "-m", *typed, "+hydra.callbacks.seen._target_=seen.Seen"],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+        capture_output=True,
+        text=True,
+    )
+    returned = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("returned")]
+    figures = json.loads((tmp_path / "sweep" / "0" / "metrics.json").read_text())
+    assert returned == [str(figures["val/best_recall_at_1"]), "None"], done.stderr
