@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import t
+from scipy.special import stdtrit
 from torch import Tensor
 
 from dml.retrieval.intervals import LEVEL
@@ -92,7 +92,7 @@ def agreement_intervals(
     whole, intervals = agreement(class_N, cluster_N), {}
     for name, value in whole.items():
         variance = (groups - 1) * np.var([metrics[name] for metrics in without])
-        half = float(t.ppf((1 + LEVEL) / 2, groups - 1) * np.sqrt(variance))
+        half = float(stdtrit(groups - 1, (1 + LEVEL) / 2) * np.sqrt(variance))
         lowest = 0.0 if name == "nmi" else -1.0
         intervals[name] = [max(value - half, lowest), min(value + half, 1.0)]
     return intervals

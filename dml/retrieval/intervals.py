@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
-from scipy.stats import norm, t
+from scipy.special import ndtr, stdtrit
 
 LEVEL = 0.95
 RESAMPLES = 2000
@@ -57,8 +57,8 @@ def percentile_interval(mean_SM: Float[np.ndarray, "S M"], classes: int) -> Floa
         mean_SM: (S, M), as from `resampled_means`; or differences of them.
         classes: C, number of classes that were drawn from, at least 2.
     """
-    quantile = t.ppf((1 - LEVEL) / 2, classes - 1)
-    level = norm.cdf(quantile * np.sqrt(classes / (classes - 1)))
+    quantile = stdtrit(classes - 1, (1 - LEVEL) / 2)  # of Student's t
+    level = ndtr(quantile * np.sqrt(classes / (classes - 1)))
     return np.quantile(mean_SM, [level, 1 - level], axis=0).T
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from sklearn.neighbors import KNeighborsRegressor
 from torch import Tensor
 
 from dml.callbacks.retrieval_grid import drawable
@@ -61,6 +60,8 @@ def positions(
     z_ND: Float[np.ndarray, "N D"], label_N: Int[np.ndarray, "N"], seed: int, at_most: int = SAMPLE
 ) -> Float[np.ndarray, "N 2"]:
     """Embeddings in two dimensions, (N, 2): a sample by t-SNE, as in the report, and the others by their neighbours."""
+    from sklearn.neighbors import KNeighborsRegressor  # takes a second, and few runs want it
+
     index_M = sample(label_N, at_most)
     x_M2 = project(z_ND[index_M], seed)
     near = KNeighborsRegressor(min(5, len(index_M)), weights="distance").fit(z_ND[index_M], x_M2)
