@@ -65,10 +65,8 @@ def draw_retrievals(trainer: pl.Trainer) -> None:
 
 def search(evaluation: EvaluationSet, z_ND: torch.Tensor, rows: np.ndarray, k: int) -> Neighbours:
     """The k nearest images of some queries, as positions in the evaluation set."""
-    if evaluation.gallery_index is None:
-        gallery_G, self_index = evaluation.query_index, torch.from_numpy(rows)
-    else:
-        gallery_G, self_index = evaluation.gallery_index, None
+    gallery_G = evaluation.searched_index
+    self_index = torch.from_numpy(rows) if evaluation.gallery_index is None else None
     found = nearest(z_ND[evaluation.query_index[rows]], z_ND[gallery_G], k, self_index)
     return found._replace(index_QK=torch.from_numpy(gallery_G)[found.index_QK])
 

@@ -39,6 +39,11 @@ class EvaluationSet:
         """(Nq,) classes of the queries."""
         return self.labels[self.query_index]
 
+    @property
+    def searched_index(self) -> np.ndarray:
+        """(Ng,) positions of the images that are searched: the gallery, or the queries themselves."""
+        return self.query_index if self.gallery_index is None else self.gallery_index
+
     @classmethod
     def of(cls, query: Samples, gallery: Samples | None = None) -> "EvaluationSet":
         """Queries that search a gallery, or one another."""

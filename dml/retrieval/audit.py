@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dml.data.protocol import EvaluationSet
-from dml.retrieval.clustering import clustering_metrics
+from dml.retrieval.clustering import agreement, clustering_metrics
 from dml.retrieval.index import nearest
 from dml.retrieval.ranking import Ranking
 from dml.retrieval.similarity import as_embeddings, similarity_blocks
@@ -30,7 +31,7 @@ def audit(
     evaluation: EvaluationSet,
     ranking: Ranking,
     ks: Sequence[int],
-    clusters: bool = True,
+    cluster_N: Int[np.ndarray, "N"] | None = None,
 ) -> dict[str, Column]:
     """Metrics by convention: "here", as this package computes them, and each of `WHY` that applies.
 
@@ -41,7 +42,7 @@ def audit(
         evaluation: which of them are queries and gallery, and their classes.
         ranking: of its queries, as from `rank_queries`.
         ks: the K of Recall@K.
-        clusters: whether to run k-means too.
+        cluster_N: (N,) clusters of `k_means`, as "here" has them; None leaves NMI and AMI out.
     """
     counted_Q = ranking.positives > 0
     columns = {
@@ -56,10 +57,9 @@ def audit(
             ks,
         ),
     }
-    if clusters:
-        label_N = torch.from_numpy(evaluation.labels)
-        columns["here"] |= clustering_metrics(z_ND, label_N)
-        columns["k-means once"] = clustering_metrics(z_ND, label_N, starts=1)
+    if cluster_N is not None:
+        columns["here"] |= agreement(evaluation.labels, cluster_N)
+        columns["k-means once"] = clustering_metrics(z_ND, torch.from_numpy(evaluation.labels), starts=1)
     return {name: column for name, column in columns.items() if column}
 
 
@@ -83,9 +83,9 @@ def _first_column_dropped(
 
 def _strictly_ahead(z_ND: Tensor, evaluation: EvaluationSet, ranking: Ranking) -> Tensor:
     """Images of other classes that are more similar to each query than its most similar positive, (Q,)."""
-    gallery = evaluation.query_index if evaluation.gallery_index is None else evaluation.gallery_index
-    query_QD, gallery_GD = (as_embeddings(z_ND[index], "test") for index in (evaluation.query_index, gallery))
-    label_Q, label_G = (torch.from_numpy(evaluation.labels[i]) for i in (evaluation.query_index, gallery))
+    indices = evaluation.query_index, evaluation.searched_index
+    query_QD, gallery_GD = (as_embeddings(z_ND[index], "test") for index in indices)
+    label_Q, label_G = (torch.from_numpy(evaluation.labels[index]) for index in indices)
     ahead = [
         ((ranking.right_similarity[block, None] < S_BG) & (label_G != label_Q[block, None])).sum(dim=1)
         for block, S_BG in similarity_blocks(query_QD, gallery_GD)

@@ -94,8 +94,7 @@ def rank_queries(z_ND: Float[Tensor, "N D"], evaluation: EvaluationSet) -> Ranki
     """
     own = rank_positives(*_shares(z_ND, evaluation))
     ranking = Ranking(*map(_of_all_queries(z_ND, evaluation), own))
-    gallery = evaluation.query_index if evaluation.gallery_index is None else evaluation.gallery_index
-    gallery_G = torch.from_numpy(gallery)
+    gallery_G = torch.from_numpy(evaluation.searched_index)
     return ranking._replace(
         right_index=gallery_G[ranking.right_index], wrong_index=gallery_G[ranking.wrong_index]
     )
@@ -105,11 +104,10 @@ def _shares(z_ND: Tensor, evaluation: EvaluationSet) -> tuple[Tensor, Tensor, Te
     """This process's queries and their labels, the gallery and its labels, and the queries' places in the gallery."""
     labels_N = torch.from_numpy(evaluation.labels).to(z_ND.device)
     query_Q = torch.from_numpy(evaluation.query_index).to(z_ND.device)
-    gallery = evaluation.gallery_index
-    gallery_G = query_Q if gallery is None else torch.from_numpy(gallery).to(z_ND.device)
+    gallery_G = torch.from_numpy(evaluation.searched_index).to(z_ND.device)
     own_q = torch.arange(len(query_Q), device=z_ND.device)[rank() :: world_size()]
     share = z_ND[query_Q[own_q]], labels_N[query_Q[own_q]], z_ND[gallery_G], labels_N[gallery_G]
-    return *share, own_q if gallery is None else None
+    return *share, own_q if evaluation.gallery_index is None else None
 
 
 def _of_all_queries(z_ND: Tensor, evaluation: EvaluationSet) -> Callable[[Tensor], Tensor]:

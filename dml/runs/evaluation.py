@@ -44,10 +44,8 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     if is_first_process():
         print(describe(run.dataset.name, data.loaded_split))
     compare_fingerprint(data.loaded_split, trained)
-    module, name = (
-        EvaluationModule(build(run.model)),
-        str(run.model.get("name", run.model._target_.rpartition(".")[2])),
-    )
+    module = EvaluationModule(build(run.model))
+    name = str(run.model.get("name", run.model._target_.rpartition(".")[2]))
     if weights:
         load_weights(module.embedder, weights, config.ckpt_path)
         name = config.ckpt_path
@@ -61,13 +59,11 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         "fingerprint": fingerprint(data.loaded_split),
         **data.skipped_figures(),
     }
-    if config.audit:
-        figures["audit"] = audit(
-            metrics.embeddings.cpu(), data.evaluation_set("test"), metrics.ranking, metrics.ks, metrics.nmi
-        )
     if trainer.is_global_zero:
         print_figures(f"{run.dataset.name}, {name}", figures, "test")
         if config.audit:
+            z_ND, evaluation = metrics.embeddings.cpu(), data.evaluation_set("test")
+            figures["audit"] = audit(z_ND, evaluation, metrics.ranking, metrics.ks, metrics.clusters)
             print_audit(figures["audit"])
         write_results(trainer, Path(config.run_dir), figures)
         if config.embeddings:

@@ -129,9 +129,8 @@ def histograms(evaluation: EvaluationSet, z: Float[Tensor, "N D"]) -> dict[str, 
 
     label_N, queries = torch.from_numpy(evaluation.labels), len(evaluation.query_index)
     row_Q = np.linspace(0, queries - 1, min(queries, QUERIES)).round().astype(int)
-    query_Q, gallery_R, self_index = evaluation.query_index[row_Q], evaluation.gallery_index, None
-    if gallery_R is None:
-        gallery_R, self_index = evaluation.query_index, torch.from_numpy(row_Q)
+    query_Q, gallery_R = evaluation.query_index[row_Q], evaluation.searched_index
+    self_index = torch.from_numpy(row_Q) if evaluation.gallery_index is None else None
     S_QR = z[query_Q] @ z[gallery_R].T
     pairs = label_pairs(label_N[query_Q], label_N[gallery_R], self_index)
     edges = np.linspace(-1, 1, BINS + 1)

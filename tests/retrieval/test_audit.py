@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from dml.data.protocol import EvaluationSet
 from dml.data.split import Samples
 from dml.retrieval.audit import audit
+from dml.retrieval.clustering import k_means
 from dml.retrieval.evaluate import rank_queries
 
 
@@ -19,7 +20,7 @@ def samples(labels: list[int]) -> Samples:
 
 
 def recalls(z_ND: torch.Tensor, evaluation: EvaluationSet) -> dict[str, float]:
-    columns = audit(z_ND, evaluation, rank_queries(z_ND, evaluation), [1], clusters=False)
+    columns = audit(z_ND, evaluation, rank_queries(z_ND, evaluation), [1])
     return {name: column["recall_at_1"] for name, column in columns.items()}
 
 
@@ -56,6 +57,6 @@ def test_conventions_agree_where_nothing_ties_and_a_gallery_has_no_column_to_dro
 def test_k_means_once_is_another_clustering() -> None:
     torch.manual_seed(0)
     z_ND, evaluation = F.normalize(torch.randn(200, 8)), EvaluationSet.of(samples([0, 1, 2, 3] * 50))
-    columns = audit(z_ND, evaluation, rank_queries(z_ND, evaluation), [1, 2])
+    columns = audit(z_ND, evaluation, rank_queries(z_ND, evaluation), [1, 2], k_means(z_ND, 4).numpy())
     assert columns["k-means once"].keys() == {"nmi", "ami"}
     assert columns["k-means once"]["nmi"] != pytest.approx(columns["here"]["nmi"], abs=1e-9)
