@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from dml.analysis.comparison import compare, read_runs
 from dml.compare import main
@@ -15,6 +16,7 @@ from dml.data.protocol import EvaluationSet
 from dml.data.split import Samples
 from dml.retrieval.evaluate import rank_queries
 from dml.retrieval.metrics import METRICS, query_metrics, recall_metrics
+from dml.runs.evaluation import evaluate
 from dml.runs.queries import write_queries
 from dml.runs.training import train
 
@@ -98,6 +100,17 @@ def test_two_trained_runs_and_the_queries_on_which_they_differ(compose, tmp_path
     best = str(tmp_path / "b" / "checkpoints" / "best.ckpt")
     main([str(tmp_path / "a"), best, "--out", str(tmp_path / "out")])
     assert (tmp_path / "out" / "comparison.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_an_evaluation_of_a_runs_folder_finds_its_images(compose, tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        train(compose("debug=fast", "trainer=cpu", f"seed={seed}", folder=name))
+    config = compose(f"ckpt_path={tmp_path / 'a'}", "report=false", name="evaluate", folder="evaluation")
+    (tmp_path / "evaluation" / ".hydra").mkdir(parents=True)
+    OmegaConf.save(config, tmp_path / "evaluation" / ".hydra" / "config.yaml")  # as Hydra does
+    evaluate(config)
+    main([str(tmp_path / "evaluation"), str(tmp_path / "b"), "--out", str(tmp_path / "out")])
+    assert (tmp_path / "out" / "comparison.png").is_file()
 
 
 @pytest.mark.parametrize(

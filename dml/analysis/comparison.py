@@ -1,9 +1,10 @@
 """Whether one run is better than another: paired differences of their metrics on the same queries."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,8 +162,6 @@ def disagreement(first: Run, second: Run) -> Disagreement:
     )
 
 
-def letters() -> Iterator[str]:
-    """Names of runs in tables: A, B, …, Z, A1, B1, …"""
-    for round in range(1000):
-        for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ":
-            yield f"{letter}{round or ''}"
+def letter(run: int) -> str:
+    """Name of a run in tables by its position: A, B, …, Z, 27, 28, …"""
+    return ascii_uppercase[run] if run < len(ascii_uppercase) else str(run + 1)

@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
-from dml.analysis.comparison import Disagreement, Run, compare, disagreement, letters
+from dml.analysis.comparison import Disagreement, Run, compare, disagreement, letter
 from dml.analysis.comparison_tables import print_figures, rows, write_csv, write_latex, write_markdown
 from dml.callbacks.retrieval_grid import QUERY, RIGHT, WRONG, show
 from dml.config.build import build_data
+from dml.config.evaluation import check_evaluation
 from dml.config.trusted import read_run
 from dml.data.datamodule import EmbeddingDataModule
 from dml.errors import UserError
@@ -35,7 +36,7 @@ def write_comparison(runs: Sequence[Run], folder: Path, trust: Sequence[str] = (
     """
     figures = compare(runs)
     table = rows(figures, len(runs))
-    named = list(zip(letters(), runs, strict=False))
+    named = [(letter(n), run) for n, run in enumerate(runs)]
     title = "\n".join(f"{name} = {run.folder}" for name, run in named)
     print_figures(figures, len(runs), title)
     print(NOTE)
@@ -87,7 +88,8 @@ def data_of_run(folder: Path, trust: Sequence[str] = ()) -> EmbeddingDataModule:
     file = folder / ".hydra" / "config.yaml"
     config = DictConfig(OmegaConf.load(file) if file.is_file() else {})
     if "trust" in config:  # an evaluation
-        config.trust = [*config.trust, *trust]
+        config.trust = [*(config.trust or ()), *trust]
+        check_evaluation(config)  # a run's folder stands for its best checkpoint
         return build_data(subject(config).config)
     best = folder / "checkpoints" / "best.ckpt"
     if not best.is_file():

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from dml.analysis.comparison import Figure, letters
+from dml.analysis.comparison import Figure, letter
 from dml.runs.failures import whole_file
 
 Row = tuple[str, ...]
@@ -15,7 +15,7 @@ Row = tuple[str, ...]
 
 def rows(figures: Sequence[Figure], runs: int) -> list[Row]:
     """Header and rows of the wide table: a metric, each run's mean, each difference from the first run's."""
-    names = [name for name, _ in zip(letters(), range(runs), strict=False)]
+    names = [*map(letter, range(runs))]
     header = ("metric", *names, *(f"{name} − {names[0]}" for name in names[1:]))
     table = [header]
     for start in range(0, len(figures), runs):
@@ -34,7 +34,7 @@ def _difference(figure: Figure) -> str:
 
 def print_figures(figures: Sequence[Figure], runs: int, title: str) -> None:
     """Print a row for each metric and run, which fits a terminal whatever the number of runs."""
-    names = [name for name, _ in zip(letters(), range(runs), strict=False)]
+    names = [*map(letter, range(runs))]
     table = Table("metric", "run", "mean", f"− {names[0]}", "")
     for figure in figures:
         first, last = figure.run == 0, figure.run == runs - 1
