@@ -47,8 +47,8 @@ def existing(file: Path) -> Path:
     """
     if not file.is_file():
         raise UserError(
-            f"{file.parent} holds no {file.name}: python -m dml.evaluate ckpt_path={file.parent}/checkpoints/best.ckpt "
-            "evaluates the checkpoint again and writes all that a report needs, in a new folder."
+            f"{file.parent} holds no {file.name}: python -m dml.evaluate ckpt_path=… evaluates the checkpoint again "
+            "and writes all that a report needs, in a new folder."
         )
     return file
 
