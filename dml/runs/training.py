@@ -8,8 +8,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from lightning_utilities.core.rank_zero import rank_zero_warn
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
 
 from dml.analysis.baselines import baselines
@@ -33,7 +34,7 @@ from dml.runs.checkpoints import (
 )
 from dml.runs.embeddings import write_embeddings
 from dml.runs.failures import machine_failures
-from dml.runs.folder import set_aside
+from dml.runs.folder import OF_A_TEST, set_aside
 from dml.runs.guard import check_unused
 from dml.runs.loggers import keep_metrics
 from dml.runs.report import PROTOCOLS, print_figures
@@ -127,11 +128,44 @@ def resume(
         take_best(path, folder)
 
 
+def finished_trial(config: DictConfig) -> dict[str, Any] | None:
+    """The figures of a sweep's trial that is done; None where it is to be run or resumed.
+
+    With `resume=auto`, a sweep that is started again skips the trials that it finished with the same configuration.
+
+    Raises:
+        UserError: the trial's folder holds another trial: a resumed one would report the other's network.
+    """
+    folder = Path(config.run_dir)
+    if HydraConfig.get().mode != RunMode.MULTIRUN or config.resume is None:
+        return None
+    last = checkpoint_to_resume(None, config.resume, folder)
+    if last is None:
+        return None
+    checkpoint = read_checkpoint(last)
+    if changed := check_settings(checkpoint, config, checkpoint["fingerprint"], last):
+        set_aside(folder, OF_A_TEST)
+        raise UserError(
+            f"{folder} holds a trial with other settings, {', '.join(changed)}: resume a sweep by the same command, or "
+            "give another hydra.sweep.dir."
+        )
+    file, same = folder / "metrics.json", {"ckpt_path": None, "resume": None, "overwrite": None}
+    figures = json.loads(file.read_text()) if file.is_file() else {"error": "did not finish"}
+    unchanged = checkpoint["config"] | same == OmegaConf.to_container(config) | same  # type: ignore[operator]
+    if "error" in figures or not (folder / "queries.csv").is_file() or not unchanged:
+        return None
+    if is_first_process():
+        print(f"{folder} is finished: skipped.")
+    return figures
+
+
 def run(config: DictConfig) -> float | None:
     """One run, or one trial of a sweep; returns the validation value of its best checkpoint, None if it failed."""
     folder, figures = Path(config.run_dir), {}
     with trial(config) as apart:
-        if apart:
+        if done := finished_trial(config):
+            figures = done
+        elif apart:
             begin(config)  # figures of before are not to be taken for this trial's
             run_apart("dml.train", list(HydraConfig.get().overrides.task), folder)
             figures = json.loads((folder / "metrics.json").read_text())

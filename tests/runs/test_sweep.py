@@ -203,3 +203,31 @@ def test_a_sweeper_gets_the_validation_recall_of_each_trial(tmp_path):
     returned = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("returned")]
     figures = json.loads((tmp_path / "sweep" / "0" / "metrics.json").read_text())
     assert returned == [str(figures["val/best_recall_at_1"]), "None"], done.stderr
+
+
+def test_a_sweep_started_again_skips_what_is_finished_and_resumes_no_other_trial(tmp_path):
+    def sweep(seeds: str) -> subprocess.CompletedProcess[str]:
+        typed = ["debug=fast", "trainer=cpu", "resume=auto", f"seed={seeds}", f"hydra.sweep.dir={tmp_path}"]
+        command = [sys.executable, "-m", "dml.train", "-m", *typed]
+        return subprocess.run(command, capture_output=True, text=True, timeout=100)
+
+    def kept(folder: str) -> dict[str, tuple[int, bytes]]:
+        files = [*tmp_path.glob(f"{folder}/*.*"), *tmp_path.glob(f"{folder}/checkpoints/*")]
+        return {file.name: (file.stat().st_mtime_ns, file.read_bytes()) for file in files if file.is_file()}
+
+    sweep("0,1")
+    finished, other = kept("0"), kept("1")
+    assert {"metrics.json", "last.ckpt"} <= finished.keys()
+    (tmp_path / "sweep.csv").unlink()
+    again = sweep("0,2")
+    assert f"{tmp_path / '0'} is finished: skipped." in again.stdout
+    assert kept("0") == finished
+    assert (
+        "holds a trial with other settings, seed=2 (was 1): resume a sweep by the same command"
+        in again.stdout
+    )
+    assert again.returncode == 1
+    assert kept("1/older")["metrics.json"][1] == other["metrics.json"][1]
+    assert kept("1")["last.ckpt"] == other["last.ckpt"]
+    rows = list(csv.DictReader((tmp_path / "sweep.csv").open()))
+    assert [row["seed"] for row in rows if row["test/recall_at_1"]] == ["0"]
