@@ -84,7 +84,8 @@ def timm_embedder(
 
     Args:
         name, tokens: as in `TimmBackbone`.
-        embedding_dim, pool, freeze_batchnorm, channels_last: as in `Embedder`; the class token alone leaves nothing to pool.
+        embedding_dim, pool, freeze_batchnorm, channels_last: as in `Embedder`; the class token alone leaves
+            nothing to pool.
         weights: "imagenet" for the weights that timm publishes under this name; a file with a state dict of timm's
             network; a checkpoint of `dml.train`; None for random ones.
 
