@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -16,6 +17,10 @@ from dml.distributed import gather_objects, global_batch, mean_over_processes, r
 from dml.errors import UserError
 from dml.losses import PairLoss
 from dml.losses.memory import CrossBatchMemory
+
+Regularizer = Callable[
+    [Tensor, bool], Tensor
+]  # embeddings (B, D) before they are normalised, and `local` → scalar
 
 
 class EvaluationModule(pl.LightningModule):
@@ -55,6 +60,8 @@ class EmbeddingModule(EvaluationModule):
         config: the run's whole configuration; every checkpoint holds it, so that the model can be rebuilt from it.
         scope: "global" compares each image with those of all processes, "local" with those of its own process.
         memory: embeddings of past batches, used as further references.
+        regularizer: added to the loss, a function of the embeddings before they are normalised, such as
+            `dml.losses.spherical.SphericalConstraint`.
     """
 
     def __init__(
@@ -67,6 +74,7 @@ class EmbeddingModule(EvaluationModule):
         config: DictConfig,
         scope: str = "global",
         memory: CrossBatchMemory | None = None,
+        regularizer: Regularizer | None = None,
     ) -> None:
         super().__init__(embedder)
         # Plain containers only: a checkpoint is read without running any code from it.
@@ -76,18 +84,27 @@ class EmbeddingModule(EvaluationModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.lr_factors = lr_factors
         self.local = scope == "local"
-        self.memory = memory
+        self.memory, self.regularizer = memory, regularizer
         if memory is not None:
             # The same on every process already: DDP need not copy it at every step.
             self._ddp_params_and_buffers_to_ignore = [f"memory.{name}" for name, _ in memory.named_buffers()]
         self.rng_states: list[dict[str, Tensor]] = []  # one per process, from a checkpoint
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        z_BD, label_B = self(batch["image"]), batch["label"]
+        label_B = batch["label"]
+        if self.regularizer is None:
+            z_BD = self(batch["image"])
+        else:
+            f_BD = self.embedder(batch["image"], normalize=False)
+            z_BD = F.normalize(f_BD, dim=1)
         z_RD, label_R, self_index, weight = global_batch(z_BD, label_B, self.local)
         references = (z_RD, label_R) if self.memory is None else self.memory.references(z_RD, label_R)
         self.loss.seed = seed_of_step(self.hparams["seed"], self.global_step, rank() if self.local else 0)
         loss = self.loss(z_BD, label_B, *references, self_index) * weight
+        if self.regularizer is not None:
+            added = self.regularizer(f_BD, self.local) * weight
+            self.log("train/regularizer", mean_over_processes(added), batch_size=len(z_RD))
+            loss = loss + added
         mean = mean_over_processes(loss)
         self._stop_at_nan(mean, batch["index"])
         if self.memory is not None:

@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import ConstantLR
 
 from dml.errors import UserError
 from dml.losses import DistanceWeightedMining, MarginLoss, MultiSimilarityLoss
+from dml.losses.spherical import SphericalConstraint
 from dml.module import EmbeddingModule
 
 
@@ -18,8 +19,9 @@ class Embedder(nn.Module):
         super().__init__()
         self.backbone, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.head(self.backbone(image))
+    def forward(self, image: torch.Tensor, normalize: bool = True) -> torch.Tensor:
+        f_BD = self.head(self.backbone(image))
+        return nn.functional.normalize(f_BD) if normalize else f_BD
 
 
 def embedding_module(**factors: float) -> EmbeddingModule:
@@ -76,3 +78,19 @@ def test_draws_of_a_mining_follow_from_seed_and_step(monkeypatch):
     torch.manual_seed(1)  # dropout may have drawn anything meanwhile
     assert loss_at(3) == first
     assert loss_at(4) != first
+
+
+def test_a_regularizer_is_added_to_the_loss_and_logged(monkeypatch):
+    module, logged = embedding_module(), {}
+    module._trainer = SimpleNamespace(global_step=0)
+    monkeypatch.setattr(module, "log", lambda name, value, **options: logged.update({name: value.item()}))
+    batch = {"image": torch.randn(8, 3), "label": torch.arange(8) // 2, "index": torch.arange(8)}
+    alone = module.training_step(batch, 0)
+    assert logged.keys() == {"train/loss"}
+    module.regularizer = SphericalConstraint(0.5)
+    both = module.training_step(batch, 0)
+    lengths = module.embedder(batch["image"], normalize=False).norm(dim=1)
+    assert logged["train/regularizer"] == pytest.approx(0.5 * lengths.var(correction=0).item())
+    assert both["loss"].item() == pytest.approx(alone["loss"].item() + logged["train/regularizer"])
+    assert logged["train/loss"] == both["loss"].item()
+    assert torch.equal(both["embedding"], alone["embedding"])

@@ -17,7 +17,7 @@ from dml.errors import Note, UserError
 from dml.losses.chunks import check_chunk
 from dml.losses.memory import CrossBatchMemory
 from dml.models.embedder import Embedder
-from dml.module import EmbeddingModule
+from dml.module import EmbeddingModule, Regularizer
 from dml.runs.checkpoints import AtomicCheckpointIO
 
 
@@ -67,6 +67,7 @@ def try_out(config: DictConfig) -> None:
     """
     loss = build_loss(config.loss, num_classes=2)
     build_memory(config, embedding_dim=1)
+    build_regularizer(config)
     make_optimizer, make_scheduler = build(config.optimizer), build(config.scheduler)
     try:
         optimizer = make_optimizer([torch.zeros(1, requires_grad=True)])
@@ -135,6 +136,11 @@ def build_memory(config: DictConfig, embedding_dim: int) -> CrossBatchMemory | N
     return build(config.memory)(embedding_dim=embedding_dim)
 
 
+def build_regularizer(config: DictConfig) -> Regularizer | None:
+    """What is added to the loss, if anything is."""
+    return build(config.regularizer) if config.get("regularizer") else None
+
+
 def build_module(config: DictConfig, num_classes: int, embedder: Embedder | None = None) -> EmbeddingModule:
     """The embedder, which may be built already, its loss, optimiser and schedule."""
     embedder = embedder or build(config.model)
@@ -152,6 +158,7 @@ def build_module(config: DictConfig, num_classes: int, embedder: Embedder | None
         config=config,
         scope=config.sampler.get("scope", "global"),
         memory=build_memory(config, embedder.embedding_dim),
+        regularizer=build_regularizer(config),
     )
 
 

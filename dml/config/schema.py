@@ -31,6 +31,7 @@ KEYS: dict[str, Any] = {
     "loss.chunk": int | Literal["auto"] | None,
     "loss.num_classes": int | None,  # null: filled in with the training classes
     "memory": Any,
+    "regularizer": Any,
     "model": Any,
     "sampler.classes_per_batch": Annotated[int, Field(ge=2)] | Literal["auto"],
     "sampler.images_per_class": Annotated[int, Field(ge=2)] | Literal["auto"],

@@ -6,6 +6,7 @@ from dml.losses.contrastive import ContrastiveLoss
 from dml.losses.distance_weighted import DistanceWeightedMining
 from dml.losses.from_weights import WeightedPairLoss
 from dml.losses.general import GeneralWeightingLoss
+from dml.losses.hierarchical_triplet import HierarchicalTripletLoss
 from dml.losses.lifted_structure import LiftedStructureLoss
 from dml.losses.margin import MarginLoss
 from dml.losses.multi_similarity import MultiSimilarityLoss
@@ -25,6 +26,7 @@ __all__ = [
     "ContrastiveLoss",
     "DistanceWeightedMining",
     "GeneralWeightingLoss",
+    "HierarchicalTripletLoss",
     "LiftedStructureLoss",
     "MarginLoss",
     "MultiSimilarityLoss",

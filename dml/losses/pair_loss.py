@@ -21,6 +21,7 @@ class Pairs(NamedTuple):
         self_index: (Q,), positions of the anchors among the references, for random minings; None if no anchor is
             among them.
         seed: seed of random minings; None for new draws at each call.
+        ref_label: (R,), classes of the references, for losses with a margin per pair of classes; None if unknown.
     """
 
     positive: Bool[Tensor, "Q R"]
@@ -28,6 +29,7 @@ class Pairs(NamedTuple):
     label: Int[Tensor, "Q"] | None = None
     self_index: Int[Tensor, "Q"] | None = None
     seed: int | None = None
+    ref_label: Int[Tensor, "R"] | None = None
 
 
 def label_pairs(
@@ -44,7 +46,7 @@ def label_pairs(
     negative_QR = ~same_QR
     if self_index is not None:
         same_QR = same_QR.scatter(1, self_index[:, None], False)
-    return Pairs(same_QR, negative_QR, labels, self_index)
+    return Pairs(same_QR, negative_QR, labels, self_index, ref_label=ref_labels)
 
 
 def check_references(
@@ -98,6 +100,16 @@ class PairLoss(nn.Module):
         """
         raise NotImplementedError
 
+    def prepare(self, references: Float[Tensor, "R D"], ref_labels: Int[Tensor, "R"]) -> None:
+        """Note what the rows need of all references together, such as distances of classes; called before the rows.
+
+        All processes and chunks have the same references, so what follows from them alone is the same for all.
+
+        Args:
+            references: (R, D), not normalised.
+            ref_labels: (R,) their classes.
+        """
+
     def forward(
         self,
         embeddings: Float[Tensor, "B D"],
@@ -133,6 +145,7 @@ class PairLoss(nn.Module):
 
         with torch.autocast(embeddings.device.type, enabled=False):
             z_QD, z_RD = widened(embeddings, None if references is embeddings else references)
+            self.prepare(z_QD if z_RD is None else z_RD, label_R)
             count = anchors_at_a_time(self.chunk, len(z_QD), len(label_R), z_QD.itemsize)
             if count == len(z_QD):
                 return rows(cosine_similarity(z_QD, z_RD), slice(None)).mean()

@@ -90,11 +90,14 @@ class Embedder(nn.Module):
                     module.eval()
         return self
 
-    def forward(self, images: Float[Tensor, "B C H W"] | UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+    def forward(
+        self, images: Float[Tensor, "B C H W"] | UInt8[Tensor, "B C H W"], normalize: bool = True
+    ) -> Float[Tensor, "B D"]:
         """Embeddings of unit length, (B, D): float64 from a float64 network, else float32, under autocast too.
 
         Args:
             images: (B, C, H, W) or (B, 1, H, W), RGB in [0, 1], or in 0–255 as uint8.
+            normalize: false for the embeddings before they are normalised, as a regulariser of their lengths needs.
 
         Raises:
             UserError: the images are too small for the backbone, or have the wrong number of channels.
@@ -111,4 +114,5 @@ class Embedder(nn.Module):
                 "network for small images such as model=convnet."
             ) from error
         z_BD = self.head(POOLINGS[self.pool](maps_BFhw))
-        return F.normalize(z_BD.to(torch.promote_types(z_BD.dtype, torch.float32)), dim=1)
+        z_BD = z_BD.to(torch.promote_types(z_BD.dtype, torch.float32))
+        return F.normalize(z_BD, dim=1) if normalize else z_BD

@@ -12,7 +12,7 @@ LONGEST_NAME = 128  # characters that W&B takes
 # Keys that say what a run tries. The rest, such as trainer.max_time, is left out of its name.
 TRIED = (
     *("experiment", "protocol", "seed", "mining", "weighting", "memory", "model", "sampler"),
-    *("loss", "optimizer", "scheduler", "lr_factors"),
+    *("loss", "regularizer", "optimizer", "scheduler", "lr_factors"),
 )
 
 

@@ -94,6 +94,10 @@ RECIPES = {  # batch, learning rates of head and backbone, weight decay, steps, 
     "cub_ms_released": (80, 3e-5, 3e-5, 5e-4, 3000, [1200, 2400]),
     "cub_ms_dyfine": (120, 1e-5, 5e-6, 2.5e-3, 8000, [3000, 6000]),
     "cars_ms_dyfine": (120, 2e-5, 2e-5, 2.5e-3, 8000, [2000]),
+    "cub_ms_sec_dyfine": (120, 1e-5, 5e-6, 2.5e-3, 8000, [3000, 6000]),
+    "cars_ms_sec_dyfine": (120, 2e-5, 2e-5, 2.5e-3, 8000, [2000]),
+    "sop_ms_sec_dyfine": (120, 2.5e-4, 5e-5, 1e-5, 12000, [6000]),
+    "inshop_ms_sec_dyfine": (120, 5e-4, 1e-4, 1e-5, 12000, [6000]),
 }
 
 
@@ -109,6 +113,7 @@ def test_a_published_recipe_has_the_published_values(compose, name):
     optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)])
     assert sorted(build(config.scheduler)(optimizer).milestones) == drops
     assert [config.loss[key] for key in ("alpha", "beta", "lambda", "epsilon")] == [2, 40, 0.5, 0.1]
+    assert (config.regularizer is not None) == ("_sec_" in name)
 
 
 def test_a_loss_is_in_chunks_by_itself_where_its_batch_is_very_large(compose):

@@ -15,6 +15,7 @@ from dml.config.build import build_loss
 from dml.config.cli import CONF
 from dml.distributed import gather, global_batch, mean_over_processes
 from dml.losses import DistanceWeightedMining, MarginLoss, MultiSimilarityLoss, PairLoss
+from dml.losses.spherical import SphericalConstraint
 
 LOSSES = {file.stem: [f"loss={file.stem}"] for file in sorted((Path(CONF) / "loss").glob("*.yaml"))}
 LOSSES["general"] += ["mining=distance_weighted", "weighting=logistic"]
@@ -90,6 +91,15 @@ def a_process_without_pairs(loss: PairLoss) -> dict[str, Any]:
     return {"own": value.detach(), "loss": mean_over_processes(value), "gradient": gather(mine.grad)}
 
 
+def lengths(local: bool) -> dict[str, Any]:
+    """The spherical constraint on embeddings whose lengths differ most between the processes."""
+    f_ND = torch.randn(IMAGES, DIM, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    mine = own_share(f_ND * torch.arange(1, IMAGES + 1)[:, None]).requires_grad_()
+    value = SphericalConstraint(0.5)(mine, local) * global_batch(mine, torch.arange(len(mine))).weight
+    (value / dist.get_world_size()).backward()
+    return {"loss": mean_over_processes(value), "gradient": gather(mine.grad)}
+
+
 def gathers() -> dict[str, Any]:
     """Rows of every kind and number, none included."""
     at = dist.get_rank()
@@ -101,6 +111,7 @@ def gathers() -> dict[str, Any]:
 
 def everything(folder: Path) -> dict[str, Any]:
     found = {name: learn(name) for name in LOSSES}
+    found |= {"lengths": lengths(local=False), "local lengths": lengths(local=True)}
     found |= {"gathers": gathers(), **{name: a_process_without_pairs(loss) for name, loss in MINED.items()}}
     return found
 
@@ -136,6 +147,16 @@ def test_a_process_none_of_whose_pairs_is_mined_changes_nothing(worlds, name, si
     for found in worlds[size]:
         assert abs(found[name]["loss"] - one["loss"]) < 1e-9
         assert (found[name]["gradient"] - one["gradient"]).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_lengths_are_pulled_to_the_mean_of_all_processes(worlds, size):
+    one = worlds[1][0]["lengths"]
+    for found in worlds[size]:
+        assert abs(found["lengths"]["loss"] - one["loss"]) < 1e-9
+        assert (found["lengths"]["gradient"] - one["gradient"]).abs().max() < 1e-9
+        # Each to its own process's mean, they have less far to go.
+        assert found["local lengths"]["loss"] < one["loss"] / 2
 
 
 def test_rows_come_in_the_order_of_ranks_and_none_is_padding(worlds):

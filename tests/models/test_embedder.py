@@ -29,6 +29,13 @@ def test_embeddings_have_unit_length(images: torch.Tensor, embedding_dim: int | 
     torch.testing.assert_close(z_BD.norm(dim=1), torch.ones(4))
 
 
+def test_embeddings_before_normalisation_have_the_same_directions(images: torch.Tensor) -> None:
+    embedder = convnet_embedder(1)
+    f_BD = embedder(images, normalize=False)
+    assert (f_BD.norm(dim=1) - 1).abs().min() > 1e-3
+    assert torch.equal(torch.nn.functional.normalize(f_BD), embedder(images))
+
+
 def test_embeddings_are_float32_and_of_unit_length_under_autocast(images: torch.Tensor) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         z_BD = convnet_embedder(1)(images)
