@@ -23,7 +23,8 @@ class SphericalConstraint:
     authors' code: its moving average of μ (`norm_momentum`, off by default) is left out.
 
     Args:
-        eta: η ≥ 0, weight of the constraint.
+        eta: η ≥ 0, weight of the constraint, which grows with the square of the lengths; a loss of cosines does not
+            depend on them. So a good η depends on the network.
 
     Raises:
         ValueError: η is negative.
