@@ -49,6 +49,19 @@ def write_tree(root: Path, sizes: dict[str, int]) -> Path:
     return root
 
 
+def write_drawings(root: Path, alphabets: dict[str, int]) -> Path:
+    """`<alphabet>/<character>/<number>.png`, so many characters of 20 black-on-white drawings of 105×105 pixels."""
+    rng = np.random.default_rng(0)
+    for alphabet, characters in alphabets.items():
+        for c in range(1, characters + 1):
+            folder = root / alphabet / f"character{c:02}"
+            folder.mkdir(parents=True)
+            for drawer in range(1, 21):
+                paper = rng.random((105, 105)) < 0.8
+                Image.fromarray(paper).save(folder / f"{c:04}_{drawer:02}.png")
+    return root
+
+
 def write_cub(root: Path, counts: Counts = TINY, pixels: bool = True) -> Path:
     """CUB_200_2011/ with its own flags train_test_split.txt, which put every class on both sides."""
     top = root / "CUB_200_2011"

@@ -23,6 +23,10 @@ KEYS: dict[str, Any] = {
     "published": dict[str, Any] | None,
     "published.source": str,
     **{f"published.{metric}": Annotated[float, Field(ge=0, le=100)] for metric in PUBLISHED},
+    "published.recall_at_1_sd": NonNegativeFloat,  # over seeds
+    "published.recall_at_1_in_abstract": Annotated[
+        float, Field(ge=0, le=100)
+    ],  # where a paper states two figures
     "overwrite": bool,
     "run_dir": str,
     "lr_factors.backbone": NonNegativeFloat,

@@ -90,7 +90,7 @@ def run_apart(command: str, overrides: list[str], folder: Path) -> None:
     if group := sweep_group():
         env.setdefault("WANDB_RUN_GROUP", group)  # the command knows of no sweep
     process = subprocess.Popen(
-        [sys.executable, "-m", command, *overrides, f"hydra.run.dir='{quoted}'"],
+        [sys.executable, "-m", command, *overrides, f"hydra.run.dir='{quoted}'", "hydra.mode=RUN"],
         start_new_session=True,  # so that whatever the trial starts can be ended with it
         env=env,
         stderr=subprocess.PIPE,
