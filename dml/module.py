@@ -55,6 +55,9 @@ class EmbeddingModule(EvaluationModule):
         config: the run's whole configuration; every checkpoint holds it, so that the model can be rebuilt from it.
         scope: "global" compares each image with those of all processes, "local" with those of its own process.
         memory: embeddings of past batches, used as further references.
+
+    Attributes:
+        embed: `embedder.forward` as training calls it, which may be compiled; no module, so that keys stay as they are.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class EmbeddingModule(EvaluationModule):
         # Plain containers only: a checkpoint is read without running any code from it.
         self.save_hyperparameters(OmegaConf.to_container(config, resolve=True))
         self.config = OmegaConf.to_container(config, resolve=False)
+        self.embed: Callable[[Tensor], Tensor] = embedder.forward
         self.loss = loss
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.lr_factors = lr_factors
@@ -83,7 +87,7 @@ class EmbeddingModule(EvaluationModule):
         self.rng_states: list[dict[str, Tensor]] = []  # one per process, from a checkpoint
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
-        z_BD, label_B = self(batch["image"]), batch["label"]
+        z_BD, label_B = self.embed(batch["image"]), batch["label"]
         z_RD, label_R, self_index, weight = global_batch(z_BD, label_B, self.local)
         references = (z_RD, label_R) if self.memory is None else self.memory.references(z_RD, label_R)
         self.loss.seed = seed_of_step(self.hparams["seed"], self.global_step, rank() if self.local else 0)
@@ -119,7 +123,7 @@ class EmbeddingModule(EvaluationModule):
             set_rng_state(self.rng_states[rank()])
 
     def configure_optimizers(self) -> Any:
-        named = list(self.embedder.named_parameters())
+        named = [(name, p) for name, p in self.embedder.named_parameters() if p.requires_grad]
         groups = {
             "backbone": [p for name, p in named if not name.startswith("head.")],
             "head": [p for name, p in named if name.startswith("head.")],
