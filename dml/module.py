@@ -62,6 +62,9 @@ class EmbeddingModule(EvaluationModule):
         memory: embeddings of past batches, used as further references.
         regularizer: added to the loss, a function of the embeddings before they are normalised, such as
             `dml.losses.spherical.SphericalConstraint`.
+
+    Attributes:
+        embed: `embedder.forward` as training calls it, which may be compiled; no module, so that keys stay as they are.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class EmbeddingModule(EvaluationModule):
         # Plain containers only: a checkpoint is read without running any code from it.
         self.save_hyperparameters(OmegaConf.to_container(config, resolve=True))
         self.config = OmegaConf.to_container(config, resolve=False)
+        self.embed: Callable[..., Tensor] = embedder.forward
         self.loss = loss
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.lr_factors = lr_factors
@@ -93,9 +97,9 @@ class EmbeddingModule(EvaluationModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> dict[str, Tensor]:
         label_B = batch["label"]
         if self.regularizer is None:
-            z_BD = self(batch["image"])
+            z_BD = self.embed(batch["image"])
         else:
-            f_BD = self.embedder(batch["image"], normalize=False)
+            f_BD = self.embed(batch["image"], normalize=False)
             z_BD = F.normalize(f_BD, dim=1)
         z_RD, label_R, self_index, weight = global_batch(z_BD, label_B, self.local)
         references = (z_RD, label_R) if self.memory is None else self.memory.references(z_RD, label_R)
@@ -136,7 +140,7 @@ class EmbeddingModule(EvaluationModule):
             set_rng_state(self.rng_states[rank()])
 
     def configure_optimizers(self) -> Any:
-        named = list(self.embedder.named_parameters())
+        named = [(name, p) for name, p in self.embedder.named_parameters() if p.requires_grad]
         groups = {
             "backbone": [p for name, p in named if not name.startswith("head.")],
             "head": [p for name, p in named if name.startswith("head.")],

@@ -1,7 +1,10 @@
 """From a configuration to the objects it describes."""
 
+import os
 import warnings
+from collections.abc import Callable
 from functools import partial
+from shutil import which
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,13 +13,16 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 
 from dml.config.check import RENAMED, check_config, resolved
+from dml.config.schema import MODEL_IN_TRAINING
 from dml.data.datamodule import EmbeddingDataModule
 from dml.errors import Note, UserError
 from dml.losses.chunks import check_chunk
 from dml.losses.memory import CrossBatchMemory
 from dml.models.embedder import Embedder
+from dml.models.freeze import freeze
 from dml.module import EmbeddingModule, Regularizer
 from dml.runs.checkpoints import AtomicCheckpointIO
 
@@ -80,11 +86,13 @@ def try_out(config: DictConfig) -> None:
         ]
         raise UserError(f"optimizer or scheduler: {error} ({', '.join(settings)}).") from error
     headless = config.model.get("embedding_dim", "a head") is None
-    for part, missing in (("loss", not list(loss.parameters())), ("head", headless)):
+    frozen = config.model.get("freeze") == "backbone"
+    for part, missing in (("loss", not list(loss.parameters())), ("head", headless), ("backbone", frozen)):
         if missing and config.lr_factors[part] != 1:
             # No error: a sweep over losses may well give one factor for those that have parameters.
             message = (
-                f"lr_factors.{part}={config.lr_factors[part]} changes nothing: this {part} has no parameters."
+                f"lr_factors.{part}={config.lr_factors[part]} changes nothing: this {part} has no parameters to "
+                "train."
             )
             warnings.warn(message, Note, stacklevel=2)
 
@@ -123,6 +131,31 @@ def build_loss(config: DictConfig, num_classes: int) -> Any:
     return built
 
 
+def build_model(config: DictConfig) -> Embedder:
+    """The embedder as it is trained: frozen and with gradient checkpointing, if asked for.
+
+    Raises:
+        UserError: its network or one of these keys is refused.
+    """
+    keys = {key: value for key, value in resolved(config).items() if f"model.{key}" not in MODEL_IN_TRAINING}
+    embedder: Embedder = build(OmegaConf.create(keys))
+    freeze(embedder, config.get("freeze"))
+    if config.get("checkpoint_gradients"):
+        embedder.backbone.checkpoint_gradients()
+    return embedder
+
+
+def compiled(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """A network's `forward`, compiled when it is first called.
+
+    Raises:
+        UserError: there is no C++ compiler.
+    """
+    if not any(map(which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
+        raise UserError("model.compile=true needs a C++ compiler, such as g++: install one, or leave it out.")
+    return torch.compile(forward)
+
+
 def build_memory(config: DictConfig, embedding_dim: int) -> CrossBatchMemory | None:
     """The memory of past batches, if there is one.
 
@@ -143,13 +176,13 @@ def build_regularizer(config: DictConfig) -> Regularizer | None:
 
 def build_module(config: DictConfig, num_classes: int, embedder: Embedder | None = None) -> EmbeddingModule:
     """The embedder, which may be built already, its loss, optimiser and schedule."""
-    embedder = embedder or build(config.model)
+    embedder = embedder or build_model(config.model)
     if config.loss.get("embedding_dim", embedder.embedding_dim) != embedder.embedding_dim:
         raise UserError(
             f"loss.embedding_dim={config.loss.embedding_dim} is not the {embedder.embedding_dim} dimensions of the "
             "embedding: leave it out."
         )
-    return EmbeddingModule(
+    module = EmbeddingModule(
         embedder=embedder,
         loss=build_loss(config.loss, num_classes),
         optimizer=build(config.optimizer),
@@ -160,6 +193,14 @@ def build_module(config: DictConfig, num_classes: int, embedder: Embedder | None
         memory=build_memory(config, embedder.embedding_dim),
         regularizer=build_regularizer(config),
     )
+    if not any(parameter.requires_grad for parameter in module.parameters()):
+        raise UserError(
+            f"model.freeze={config.model.freeze} leaves nothing to train: the network has no head "
+            "(model.embedding_dim=null) and this loss no parameters; give one of them, or freeze less."
+        )
+    if config.model.get("compile"):
+        module.embed = compiled(embedder.forward)
+    return module
 
 
 def build_trainer(config: DictConfig, with_loggers: bool = True) -> pl.Trainer:

@@ -12,6 +12,13 @@ PUBLISHED = (
     *("map_at_r", "r_precision", "mrr", "nmi", "ami"),
 )
 
+# Of any model, in training alone: none of them is an argument of its target.
+MODEL_IN_TRAINING: dict[str, Any] = {
+    "model.freeze": Literal["backbone"] | PositiveInt | None,
+    "model.checkpoint_gradients": bool,
+    "model.compile": bool,
+}
+
 KEYS: dict[str, Any] = {
     "seed": NonNegativeInt,
     "protocol": Literal["paper", "holdout"],
@@ -37,6 +44,7 @@ KEYS: dict[str, Any] = {
     "memory": Any,
     "regularizer": Any,
     "model": Any,
+    **MODEL_IN_TRAINING,
     "sampler.classes_per_batch": Annotated[int, Field(ge=2)] | Literal["auto"],
     "sampler.images_per_class": Annotated[int, Field(ge=2)] | Literal["auto"],
     "sampler.steps_per_epoch": PositiveInt | None,

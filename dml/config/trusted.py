@@ -17,6 +17,7 @@ from torchvision.transforms import v2
 from dml import models
 from dml.config.check import check, references
 from dml.config.cli import CONF
+from dml.config.schema import MODEL_IN_TRAINING
 from dml.errors import UserError
 from dml.runs.checkpoints import read_checkpoint
 
@@ -96,6 +97,9 @@ def _evaluated_part(content: dict[str, Any], overrides: Mapping[str, Any]) -> Di
     taken = {key.partition(".")[0] for key in TAKEN}
     # Such as a loss that read an environment variable: evaluation does without.
     content = {key: value for key, value in content.items() if key in taken or not any(_outside(value))}
+    content["model"] = {
+        key: value for key, value in content["model"].items() if f"model.{key}" not in MODEL_IN_TRAINING
+    }
     if "weights" in content["model"]:
         content["model"] = content["model"] | {"weights": None}
     try:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dml.models.embedder import Backbone, Embedder
+from dml.models.gradient_checkpointing import recomputed
 from dml.models.preprocessing import Preprocessing
 from dml.models.weights import Published, load_weights
 
@@ -126,6 +127,10 @@ class BNInception(Backbone):
         branches.append(self.units(x, *double))
         branches.append(self.pooled(x, block))
         return torch.cat(branches, dim=1)
+
+    def checkpoint_gradients(self) -> None:
+        """The Inception blocks, which are no modules, are computed again in backward."""
+        self.inception = recomputed(self.inception, self)  # type: ignore[method-assign]
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 1024 h w"]:
         """Feature map of BGR images in 0–255 with the mean subtracted."""

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dml.errors import UserError
+from dml.models.gradient_checkpointing import checkpoint_blocks
 from dml.models.preprocessing import Preprocessing
 
 # Global pooling: a feature map (B, F, h, w) to one number per channel (B, F).
@@ -25,6 +26,23 @@ class Backbone(nn.Module):
     """
 
     out_channels: int
+
+    def checkpoint_gradients(self) -> None:
+        """Trade time for memory in training: see `dml.models.gradient_checkpointing`.
+
+        Raises:
+            UserError: the network has no blocks.
+        """
+        if not checkpoint_blocks(self):
+            raise UserError(
+                "model.checkpoint_gradients=true: this network is one sequence of layers without blocks that could be "
+                "computed again; leave it out."
+            )
+
+
+def learns(norm: _BatchNorm) -> bool:
+    """Whether training changes a batch norm; one without scale and shift follows `Embedder.freeze_batchnorm` alone."""
+    return not norm.affine or norm.weight.requires_grad
 
 
 class Embedder(nn.Module):
@@ -82,12 +100,14 @@ class Embedder(nn.Module):
         self.train()
 
     def train(self, mode: bool = True) -> "Embedder":
-        """Switch to training or evaluation mode; frozen batch norm stays in evaluation mode."""
+        """Switch to training or evaluation mode; frozen batch norm stays in evaluation mode.
+
+        Batch norm is also frozen where its scale is, see `dml.models.freeze`.
+        """
         super().train(mode)
-        if self.freeze_batchnorm:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        for module in self.modules():
+            if isinstance(module, _BatchNorm) and (self.freeze_batchnorm or not learns(module)):
+                module.eval()
         return self
 
     def forward(

@@ -17,7 +17,7 @@ from dml.errors import Note, UserError
 # Where a run lies, what it runs on and what it shows: none of these changes what is learnt.
 WITHOUT_INFLUENCE = re.compile(
     r"(run_dir|ckpt_path|resume|overwrite|baselines|report|embeddings|published\b.*|logger\b.*|dataset\.download"
-    r"|model\.weights|.*\.root|.*\.(dir)?path"
+    r"|model\.(weights|checkpoint_gradients|compile)|.*\.root|.*\.(dir)?path"
     r"|data\.(num_workers|worker_timeout|pin_memory|cache|cache_dir|on_bad_image)"
     r"|callbacks\.(last_checkpoint|pair_statistics|retrieval_grid|progress|recall\.metrics|recall\.nmi)\b.*"
     r"|trainer\.(accelerator|devices|num_nodes|strategy\b.*|log_every_n_steps|enable_.*))"
@@ -55,6 +55,7 @@ def check_settings(
     for key, why in (
         ("protocol", "it sets other images aside for validation"),
         ("optimizer._target_", "it cannot take over the other's state"),
+        ("model.freeze", "the optimiser's state is that of other parameters"),
     ):
         if key in changed:
             raise UserError(f"ckpt_path={path} cannot resume with {changed[key]}: {why}.")

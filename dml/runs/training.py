@@ -16,7 +16,7 @@ from pytorch_lightning import seed_everything
 from dml.analysis.baselines import baselines
 from dml.callbacks.checkpoint import BestCheckpoint
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
-from dml.config.build import build, build_data, build_module, build_trainer, try_out
+from dml.config.build import build_data, build_model, build_module, build_trainer, try_out
 from dml.config.check import check_config
 from dml.data.datamodule import EmbeddingDataModule
 from dml.data.split import describe, fingerprint
@@ -51,7 +51,7 @@ def train(config: DictConfig) -> dict[str, Any]:
     check_config(config)
     try_out(config)
     seed_everything(config.seed, workers=True, verbose=False)
-    embedder = build(config.model)
+    embedder = build_model(config.model)
     data = build_data(config)
     if is_first_process():
         print(describe(config.dataset.name, data.loaded_split))
