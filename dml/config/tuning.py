@@ -50,15 +50,25 @@ def check_tuning(config: DictConfig) -> None:
         raise UserError("dml.tune is a sweep itself: leave -m out, and give choices in tune.space.")
     if own := [name for name in map(key_of, HydraConfig.get().overrides.task) if name in OWN]:
         raise UserError(f"dml.tune sets {own[0]} itself, for each trial: leave it out.")
-    typed: Any = OmegaConf.to_container(config.tune, resolve=True)
+    check_keys(config.tune)
+    check_space(config)
+
+
+def check_keys(tune: DictConfig) -> None:
+    """Raise UserError unless the keys of `tune` are those of `conf/tune.yaml`, with values of their types."""
+    typed: Any = OmegaConf.to_container(tune, resolve=True)
     if wrong := typed.keys() ^ KEYS.keys():
         raise UserError(
             f"The keys of tune are {', '.join(KEYS)}: tune.{min(wrong)} is missing or not one of them."
         )
     for key, value in typed.items():
         valid(value, KEYS[key], f"tune.{key}")
-    if config.tune.pruner is not None:
-        check(config.tune.pruner, "tune.pruner")
+    if tune.pruner is not None:
+        check(tune.pruner, "tune.pruner")
+
+
+def check_space(config: DictConfig) -> None:
+    """Raise UserError unless what is searched are keys of the training, and each end of a range passes its checks."""
     space = space_of(config)
     for key in space:
         parent, _, name = key.rpartition(".")
@@ -69,9 +79,12 @@ def check_tuning(config: DictConfig) -> None:
             )
     for parameters in corners(space):
         try:
-            check_run(compose("train", trial_overrides(parameters)))
+            trial = compose("train", trial_overrides(parameters))
         except REFUSED as error:
             raise UserError(f"tune.space: {explain(error, CONF, 'train', trial_overrides({}))}") from error
+        except ValueError as error:  # null for a group
+            raise UserError(f"tune.space: {error}") from error
+        check_run(trial)
 
 
 def key_of(override: str) -> str:

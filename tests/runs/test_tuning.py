@@ -24,7 +24,7 @@ from dml.runs.tuning import open_study, rows_of, search
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 METRIC = "val/recall_at_1"
-GENERAL = ("loss=general", "mining=null", "weighting=linear")
+GENERAL = ("loss=general", "weighting=linear")
 SMALL = ("tune.trials=8", "tune.startup_trials=3", "tune.pruner.n_startup_trials=2", "seed=3")
 
 
@@ -152,6 +152,7 @@ def test_a_space_has_ranges_whole_numbers_and_choices(tune):
         (["+tune.trails=3"], "tune.trails is missing or not one of them"),
         (["+tune.pruner.foo=3"], "no key tune.pruner.foo"),
         (["tune.space.optimizer.lr.low=-1", "tune.space.optimizer.lr.log=false"], "optimizer.lr=-1"),
+        (["+tune.space.mining={choices: [null]}"], "Config group override must be"),
         (["~tune.space.loss", "+tune.space.mining={choices: [hardest, al]}", *GENERAL], "no mining=al"),
     ],
 )
