@@ -134,6 +134,7 @@ class CheckFirst(Callback):
                 trial = compose(name, overrides, return_hydra_config=True)
                 with read_write(trial.hydra):
                     trial.hydra.job.num, trial.hydra.job.id = number, str(number)
+                    trial.hydra.mode = config.hydra.mode
                 try:
                     return self._check(trial)
                 except UserError as error:

@@ -26,6 +26,7 @@ KEYS: dict[str, Any] = {
     "resume": Literal["auto"] | None,
     "baselines": bool,
     "report": bool,
+    "test": bool,
     "embeddings": bool,
     "published": dict[str, Any] | None,
     "published.source": str,

@@ -40,6 +40,10 @@ class FolderGuard(Callback):
     def __init__(self, key: str = "hydra.run.dir") -> None:
         self.key = key
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Launchers send callbacks to the processes of trials; the lock stays with the sweep."""
+        return {"key": self.key}
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._enter(config, self.key, "")
 

@@ -32,6 +32,13 @@ def stop(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(128 + number)
 
 
+def leave_when_stopped() -> None:
+    """Have SIGTERM and SIGHUP end this process as Ctrl-C does, so that what is done is written."""
+    for name in STOPPING & {s.name for s in signal.Signals}:
+        if signal.getsignal(signal.Signals[name]) != signal.SIG_IGN:  # as by nohup
+            signal.signal(signal.Signals[name], stop)
+
+
 def read_trial(folder: Path, overrides: Iterable[str], name: str) -> dict[str, Any]:
     """A trial's row: its name, its overrides, its test metrics, whether it collapsed, its error."""
     parts = (override.partition("=") for override in overrides)
@@ -131,9 +138,7 @@ class SweepTable(Callback):
         """A sweep that is stopped, or ends by an error, writes the table of what is done."""
         with printed_notes():
             set_aside(config.hydra.sweep.dir, ["sweep.csv"])
-        for name in STOPPING & {s.name for s in signal.Signals}:
-            if signal.getsignal(signal.Signals[name]) != signal.SIG_IGN:  # as by nohup
-                signal.signal(signal.Signals[name], stop)
+        leave_when_stopped()
         atexit.register(self.write, Path(config.hydra.sweep.dir))
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:

@@ -37,7 +37,7 @@ from dml.runs.failures import machine_failures
 from dml.runs.folder import OF_A_TEST, set_aside
 from dml.runs.guard import check_unused
 from dml.runs.loggers import keep_metrics
-from dml.runs.report import PROTOCOLS, print_figures
+from dml.runs.report import PROTOCOLS, print_figures, write_metrics
 from dml.runs.results import test_figures, write_results
 from dml.runs.settings import NewSettings, check_settings
 from dml.runs.trial import run_apart, trial
@@ -64,7 +64,7 @@ def train(config: DictConfig) -> dict[str, Any]:
 
     retrieval = retrieval_metrics_of(trainer)
     floors = {}
-    if config.baselines:
+    if config.baselines and config.test:
         floors = baselines(module.embedder, data, retrieval.ks, retrieval.metrics)
     trainer.fit(module, datamodule=data, ckpt_path=resumed, weights_only=True)
     if best.best_model_score is None:
@@ -73,10 +73,14 @@ def train(config: DictConfig) -> dict[str, Any]:
             "test: give more of trainer.max_time, max_epochs or limit_train_batches, or a smaller "
             "trainer.val_check_interval."
         )
-    trainer.test(module, datamodule=data, ckpt_path=best.best_model_path, verbose=False, weights_only=True)
+    if config.test:
+        trainer.test(
+            module, datamodule=data, ckpt_path=best.best_model_path, verbose=False, weights_only=True
+        )
     stage, _, metric = str(best.monitor).rpartition("/")
+    chosen = PROTOCOLS[config.protocol]
     figures = {
-        **test_figures(trainer, floors),
+        **(test_figures(trainer, floors) if config.test else {}),
         f"{stage}/best_{metric}": float(best.best_model_score),
         "checkpoint": os.path.relpath(best.best_model_path, os.path.realpath(config.run_dir)),
         "steps": trainer.global_step,
@@ -84,10 +88,13 @@ def train(config: DictConfig) -> dict[str, Any]:
         "dataset": config.dataset.name,
         "fingerprint": fingerprint(data.loaded_split),
         **data.skipped_figures(),
-        "protocol": f"{config.protocol}: {PROTOCOLS[config.protocol]}",
+        "protocol": f"{config.protocol}: {chosen if config.test else chosen.partition(';')[0] + '; not tested'}",
     }
-    if trainer.is_global_zero:
-        print_figures(f"{config.dataset.name}: {PROTOCOLS[config.protocol]}", figures, "trained")
+    if trainer.is_global_zero and not config.test:
+        print(f"{config.dataset.name}: {best.monitor} {float(best.best_model_score):.4f}, not tested")
+        write_metrics(Path(config.run_dir), figures)
+    elif trainer.is_global_zero:
+        print_figures(f"{config.dataset.name}: {chosen}", figures, "trained")
         write_results(trainer, Path(config.run_dir), figures)
         if config.embeddings:
             write_embeddings(Path(config.run_dir), data, retrieval.embeddings.cpu(), config.seed)
@@ -152,7 +159,8 @@ def finished_trial(config: DictConfig) -> dict[str, Any] | None:
     file, same = folder / "metrics.json", {"ckpt_path": None, "resume": None, "overwrite": None}
     figures = json.loads(file.read_text()) if file.is_file() else {"error": "did not finish"}
     unchanged = checkpoint["config"] | same == OmegaConf.to_container(config) | same  # type: ignore[operator]
-    if "error" in figures or not (folder / "queries.csv").is_file() or not unchanged:
+    written = not config.test or (folder / "queries.csv").is_file()
+    if "error" in figures or not written or not unchanged:
         return None
     if is_first_process():
         print(f"{folder} is finished: skipped.")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Thread
@@ -23,6 +23,7 @@ from dml.runs.wandb_names import sweep_group
 
 log = logging.getLogger(__name__)
 
+ASKED_EVERY = 0.5  # seconds between two looks at a trial that may be stopped
 # What would make the trial one of several processes already.
 RANKS = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "RANK"}
 
@@ -74,7 +75,9 @@ def written(folder: Path) -> int | None:
     return file.stat().st_mtime_ns if file.is_file() else None
 
 
-def run_apart(command: str, overrides: list[str], folder: Path) -> None:
+def run_apart(
+    command: str, overrides: list[str], folder: Path, stop: Callable[[], str | None] = lambda: None
+) -> None:
     """Run one trial as a command of its own; a failure is noted in the trial's `metrics.json` and no more.
 
     Lightning starts a run's further processes by repeating the command line. In a sweep each of them would begin the
@@ -84,6 +87,7 @@ def run_apart(command: str, overrides: list[str], folder: Path) -> None:
         command: such as "dml.train".
         overrides: the trial's own, as on the command line.
         folder: the trial's, in which no earlier `metrics.json` is left.
+        stop: asked while the trial runs; a reason ends it, as a failure would, after its step.
     """
     quoted = str(folder).replace("'", r"\'")
     env = {key: value for key, value in os.environ.items() if key not in RANKS}
@@ -106,7 +110,14 @@ def run_apart(command: str, overrides: list[str], folder: Path) -> None:
 
     reader = Thread(target=pass_on, daemon=True)
     reader.start()
+    why = None
     try:
+        while process.poll() is None and why is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(ASKED_EVERY)
+            why = stop()
+        if why is not None:
+            process.terminate()
         code = process.wait()
     except BaseException:
         process.terminate()
@@ -116,7 +127,9 @@ def run_apart(command: str, overrides: list[str], folder: Path) -> None:
         with suppress(ProcessLookupError):  # nothing may be left of the session
             os.killpg(process.pid, signal.SIGKILL)
         reader.join()
-    if code != 0 or not (folder / "metrics.json").is_file():
+    if why is not None:
+        note_failure(folder, why)
+    elif code != 0 or not (folder / "metrics.json").is_file():
         how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
         words = errors[0] or (last_words[0] if code >= 0 else "")
         note_failure(folder, f"{words} ({how})" if words else how)

@@ -1,6 +1,7 @@
 """One command at a time in a folder, and none over the results of another, as a person types it."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -160,3 +161,11 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/sys/run")):
         with pytest.raises(SystemExit, match=rf"^Error: hydra\.run\.dir: {folder} cannot be used"):
             FolderGuard().on_run_start(command("train", folder))
+
+
+def test_a_launcher_can_send_the_guard_of_a_held_folder_to_other_processes(tmp_path: Path) -> None:
+    guard = FolderGuard()
+    guard.on_multirun_start(command("train", tmp_path))
+    sent = pickle.loads(pickle.dumps(guard))
+    assert (sent.key, hasattr(sent, "held")) == ("hydra.run.dir", False)
+    assert not guard.held.closed

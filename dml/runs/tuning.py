@@ -1,0 +1,224 @@
+"""A study of `dml.tune`: Optuna draws the trials, each is a run of `dml.train`, and the best one is tested."""
+
+import json
+import os
+import re
+import shlex
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from omegaconf import DictConfig, OmegaConf
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from dml.config.build import build
+from dml.config.check import leaves
+from dml.config.tuning import space_of, trial_overrides
+from dml.errors import UserError
+from dml.runs.loggers import METRICS, whole_rows
+from dml.runs.settings import WITHOUT_INFLUENCE
+from dml.runs.sweep import leave_when_stopped, print_trials, write_csv
+from dml.runs.trial import run_apart
+
+NAME, DATABASE, SETTINGS = "dml", "study.db", "settings"
+FREE = re.compile(r"tune\.trials")  # may change from one command to the next of the same study
+DOOMED = 3  # trials: if the first ones all fail, so will the others
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "fail",
+    TrialState.RUNNING: "unfinished",
+}
+Command = Callable[..., None]
+
+
+def run(config: DictConfig) -> None:
+    """Search, then test the best trial; what is done is written however the search ends.
+
+    Raises:
+        UserError: the folder holds another study; no trial was completed; the best one cannot be tested.
+    """
+    out, metric = Path(config.run_dir), str(config.callbacks.best_checkpoint.monitor)
+    leave_when_stopped()
+    os.environ.setdefault("WANDB_RUN_GROUP", "/".join(out.resolve().parts[-2:]))
+    study = open_study(config, out)
+    try:
+        search(study, config, out)
+    except (KeyboardInterrupt, SystemExit):
+        print(f"Stopped. The same command with hydra.run.dir={out} goes on.")
+        raise
+    finally:
+        rows = rows_of(study, metric)
+        if rows:
+            write_csv(rows, out / "trials.csv")
+            print_trials(shortened(rows), f"{len(rows)} trials, best {metric} first")
+    report_best(study, metric, out)
+    print(out)
+
+
+def open_study(config: DictConfig, out: Path) -> optuna.Study:
+    """The study in a folder, a new one if there is none.
+
+    Raises:
+        UserError: the folder's study has other settings.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    mode = config.callbacks.best_checkpoint.mode
+    study = optuna.create_study(
+        study_name=NAME,
+        storage=f"sqlite:///{out / DATABASE}",
+        direction={"max": "maximize", "min": "minimize"}[mode],
+        pruner=build(config.tune.pruner) if config.tune.pruner else optuna.pruners.NopPruner(),
+        load_if_exists=True,
+    )
+    now = {
+        key: value
+        for key, value in leaves(OmegaConf.to_container(config))
+        if not (WITHOUT_INFLUENCE.fullmatch(key) or FREE.fullmatch(key))
+    }
+    was = study.user_attrs.get(SETTINGS, now)
+    for key in sorted(was.keys() | now.keys()):
+        if was.get(key) != now.get(key):
+            raise UserError(
+                f"hydra.run.dir={out} holds a study with {key}={was.get(key)}, and now it is {now.get(key)}: give the "
+                "command of before, or another folder."
+            )
+    study.set_user_attr(SETTINGS, now)
+    return study
+
+
+def search(study: optuna.Study, config: DictConfig, out: Path, train: Command = run_apart) -> None:
+    """Run trials until there are `tune.trials`; one that an earlier command left unfinished is resumed first.
+
+    Whatever ended a command, the study goes on with the trials that it would have had: each one is drawn with a seed
+    of its own number, from the trials before it.
+
+    Args:
+        study: of `open_study`.
+        config: of the command.
+        out: the study's folder.
+        train: runs a trial, as `run_apart` does.
+
+    Raises:
+        UserError: the first trials all failed.
+    """
+    space, metric = space_of(config), str(config.callbacks.best_checkpoint.monitor)
+    unfinished = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+    while unfinished or len(study.get_trials(deepcopy=False)) < config.tune.trials:
+        number = unfinished[0].number if unfinished else len(study.get_trials(deepcopy=False))
+        study.sampler = sampler(config.tune.seed, number, config.tune.startup_trials)
+        trial = Trial(study, unfinished.pop(0)._trial_id) if unfinished else study.ask()
+        for key, distribution in space.items():
+            trial._suggest(key, distribution)  # as `ask` does; what is drawn already stays
+        done = run_trial(study, trial, metric, out / "trials" / str(number), train)
+        value = "" if done.value is None else f", {metric} {done.value:.4f}"
+        print(f"Trial {number + 1} of {config.tune.trials}: {STATES[done.state]}{value}", flush=True)
+        first = study.get_trials(deepcopy=False)
+        if len(first) == DOOMED and all(one.state == TrialState.FAIL for one in first):
+            raise UserError(
+                f"The first {DOOMED} trials failed, the last of them by: {done.user_attrs['error']}"
+            )
+
+
+def sampler(seed: int, number: int, startup_trials: int) -> optuna.samplers.TPESampler:
+    """What draws trial `number`; Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011."""
+    [of_trial] = np.random.SeedSequence([seed, number]).generate_state(1)
+    return optuna.samplers.TPESampler(n_startup_trials=startup_trials, seed=int(of_trial))
+
+
+def run_trial(study: optuna.Study, trial: Trial, metric: str, folder: Path, train: Command) -> FrozenTrial:
+    """Run or resume a trial, until it is done, failed or pruned, and tell the study."""
+    validations = Validations(study, trial, folder / METRICS, metric)
+    if not validations.pruned:
+        train("dml.train", [*trial_overrides(trial.params), "test=false", "resume=auto"], folder, validations)
+    figures = json.loads((folder / "metrics.json").read_text())
+    if validations.pruned:
+        return study.tell(trial, state=TrialState.PRUNED)
+    if "error" in figures:
+        trial.set_user_attr("error", figures["error"])
+        return study.tell(trial, state=TrialState.FAIL)
+    stage, _, name = metric.rpartition("/")
+    return study.tell(trial, figures[f"{stage}/best_{name}"])
+
+
+class Validations:
+    """Reports a trial's validations in their order; called, it looks for new ones and says why the trial is to end.
+
+    What is decided does not depend on when it is called, since each validation is judged by itself.
+
+    Args:
+        study: of the trial.
+        trial: that runs, or is about to.
+        file: the run's `metrics.csv`.
+        metric: its column.
+
+    Attributes:
+        pruned: whether the trial is to end.
+    """
+
+    def __init__(self, study: optuna.Study, trial: Trial, file: Path, metric: str) -> None:
+        self.trial, self.file, self.metric = trial, file, metric
+        self.reported = set(study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+        self.pruned = trial.should_prune()
+
+    def __call__(self) -> str | None:
+        rows: list[dict[str, str]] = []
+        with suppress(FileNotFoundError):
+            rows, _ = whole_rows(self.file)
+        for step, value in [(int(row["step"]), row[self.metric]) for row in rows if row.get(self.metric)]:
+            if step not in self.reported and not self.pruned:
+                self.trial.report(float(value), step)
+                self.reported.add(step)
+                self.pruned = self.trial.should_prune()
+        return f"pruned at step {max(self.reported)}" if self.pruned else None
+
+
+def rows_of(study: optuna.Study, metric: str) -> list[dict[str, Any]]:
+    """A row a trial: completed ones first, then pruned, failed and unfinished ones; the best of each kind first."""
+    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+
+    def place(trial: FrozenTrial) -> tuple[int, float, int]:
+        return list(STATES).index(trial.state), sign * (trial.value or 0.0), trial.number
+
+    rows = []
+    for trial in sorted(study.trials, key=place):
+        row = {"trial": trial.number, **trial.params, "state": STATES[trial.state]}
+        value = {} if trial.value is None else {metric: trial.value}
+        error = {key: text for key, text in trial.user_attrs.items() if key == "error"}
+        rows.append(row | value | error)
+    return rows
+
+
+def shortened(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with four digits of each number, and of each key its last part where no other ends in it."""
+    last = Counter(key.rpartition(".")[2] for key in {key for row in rows for key in row})
+    names = {key: part if last[part := key.rpartition(".")[2]] == 1 else key for row in rows for key in row}
+    return [{names[k]: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+
+
+def report_best(study: optuna.Study, metric: str, out: Path) -> None:
+    """Test the best trial if it was not yet, in its own folder, and write `best.yaml`.
+
+    Raises:
+        UserError: no trial was completed, or the test failed.
+    """
+    if not study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
+        raise UserError(f"No trial was completed; {out / 'trials.csv'} says why.")
+    best = study.best_trial
+    folder, overrides = out / "trials" / str(best.number), trial_overrides(best.params)
+    if not (folder / "queries.csv").is_file():
+        run_apart("dml.train", [*overrides, "resume=auto"], folder)
+    figures = json.loads((folder / "metrics.json").read_text())
+    if "error" in figures:
+        raise UserError(f"The best trial, {folder}, cannot be tested: {figures['error']}")
+    command = shlex.join(["python", "-m", "dml.train", *overrides])
+    content = {"trial": best.number, metric: best.value, "parameters": best.params, "command": command}
+    OmegaConf.save(content | {k: v for k, v in figures.items() if k.startswith("test/")}, out / "best.yaml")
+    print(
+        f"The best is trial {best.number}: test/recall_at_1 {figures['test/recall_at_1']:.4f}. To repeat it:"
+    )
+    print(command)
