@@ -11,6 +11,7 @@ from dml.analysis.comparison import Figure, letter
 from dml.runs.failures import whole_file
 
 Row = tuple[str, ...]
+BOOKTABS = r"% needs \usepackage{booktabs}"
 
 
 def rows(figures: Sequence[Figure], runs: int) -> list[Row]:
@@ -46,19 +47,16 @@ def print_figures(figures: Sequence[Figure], runs: int, title: str) -> None:
     Console().print(table)
 
 
-def write_markdown(file: Path, table: Sequence[Row], title: str) -> None:
-    """Write the table and its title as Markdown."""
+def markdown(table: Sequence[Row]) -> str:
+    """A table, its first row the header, as Markdown."""
     lines = [table[0], ("---",) * len(table[0]), *table[1:]]
-    text = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in lines)
-    with whole_file(file) as part:
-        part.write_text(f"{title}\n\n{text}\n", encoding="utf-8")
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in lines)
 
 
-def write_latex(file: Path, table: Sequence[Row]) -> None:
-    """Write the table as a LaTeX tabular with the rules of booktabs."""
+def latex(table: Sequence[Row]) -> str:
+    """A table, its first row the header, as a LaTeX tabular with the rules of booktabs."""
     header, *body = [" & ".join(map(_latex, row)) + r" \\" for row in table]
     lines = [
-        r"% needs \usepackage{booktabs}",
         rf"\begin{{tabular}}{{l{'r' * (len(table[0]) - 1)}}}",
         r"\toprule",
         header,
@@ -67,13 +65,38 @@ def write_latex(file: Path, table: Sequence[Row]) -> None:
         r"\bottomrule",
         r"\end{tabular}",
     ]
-    with whole_file(file) as part:
-        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return "\n".join(lines)
+
+
+LATEX = {
+    **{ord(sign): rf"\{sign}" for sign in "_%&#${}"},
+    **{ord(sign): f"${sign}$" for sign in "+<>|"},
+    **dict.fromkeys(map(ord, "−-"), "$-$"),
+    ord("\\"): r"\textbackslash{}",
+    ord("^"): r"\^{}",
+    ord("~"): r"\~{}",
+    ord("±"): r"$\pm$",
+    ord("×"): r"$\times$",
+    ord("Δ"): r"$\Delta$",
+    ord("–"): "--",
+}
 
 
 def _latex(cell: str) -> str:
-    """A cell of ours in LaTeX."""
-    return cell.replace("_", r"\_").translate({ord("−"): "$-$", ord("-"): "$-$", ord("+"): "$+$"})
+    """A cell in LaTeX."""
+    return cell.translate(LATEX)
+
+
+def write_markdown(file: Path, table: Sequence[Row], title: str) -> None:
+    """Write the table and its title as Markdown."""
+    with whole_file(file) as part:
+        part.write_text(f"{title}\n\n{markdown(table)}\n", encoding="utf-8")
+
+
+def write_latex(file: Path, table: Sequence[Row]) -> None:
+    """Write the table as LaTeX."""
+    with whole_file(file) as part:
+        part.write_text(f"{BOOKTABS}\n{latex(table)}\n")
 
 
 def write_csv(file: Path, figures: Sequence[Figure], folders: Sequence[Path]) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
+from statistics import median
 from typing import Any
 
 import matplotlib
@@ -30,6 +31,9 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 WITHOUT_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+Points = tuple[Sequence[float], Sequence[float]]
+Bands = Mapping[str, Points]
+Line = tuple[Sequence[float], Sequence[float], Bands]
 Curve = tuple[str, str, Sequence[float], Sequence[float]]  # label, colour, x, y
 
 
@@ -76,6 +80,42 @@ def weights_svg(weights: Mapping[str, Any]) -> str:
         axis.set_xlim(-1, 1)
         axis.set_ylabel("weight |∂ℓ/∂S|")
         axis.legend()
+        return _svg(figure)
+
+
+def bands_svg(lines: Sequence[Line], others: Sequence[Points], x_label: str, y_label: str) -> str:
+    """Values over a setting, each with bands around it; other lines in grey.
+
+    Args:
+        lines: x, y, and each band's name with its lower and upper ends, the widest first.
+        others: x and y of each grey line; of a single value, a dot.
+        x_label: of the axis; logarithmic where the values crowd at its lower end.
+        y_label: of the axis.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure, axis = _axes(x_label)
+        for x, y in others:
+            axis.plot(x, y, color=GREY, alpha=0.45, linewidth=0.8, marker="o", markersize=2.5)
+        for x, y, bands in lines:
+            for alpha, (label, (low, high)) in zip((0.13, 0.3), bands.items(), strict=False):
+                axis.fill_between(x, low, high, color=BLUE, alpha=alpha, linewidth=0, label=label)
+            axis.plot(x, y, color=BLUE, marker="o", markersize=3)
+        all_x = {value for x, *_ in (*lines, *others) for value in x}
+        if min(all_x) > 0 and median(all_x) - min(all_x) < (max(all_x) - min(all_x)) / 4:
+            axis.set_xscale("log")
+        axis.set_ylabel(y_label)
+        if any(bands for *_, bands in lines):
+            axis.legend()
+        return _svg(figure)
+
+
+def bars_svg(values: Mapping[str, float], x_label: str) -> str:
+    """A bar for each name, the first at the top."""
+    with matplotlib.rc_context(STYLE):
+        figure, axis = _axes(x_label)
+        names = list(values)[::-1]
+        axis.barh(names, [values[name] for name in names], color=BLUE, height=0.6)
+        axis.grid(axis="y", visible=False)
         return _svg(figure)
 
 

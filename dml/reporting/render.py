@@ -1,7 +1,7 @@
 """From the files of a run to `report.html`: one page that needs no network, no server and no image files."""
 
 import json
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,24 @@ def render(folder: Path) -> Path:
         raise UserError(f"{folder} is not a folder: give the folder of a run or of an evaluation.")
     data = read_json(folder / DATA, {"images", "map", "histogram", "weights", "published", "config"})
     metrics = read_json(folder / FIGURES, {"dataset", "fingerprint"})
+    return write_page(
+        folder / "report.html", "template.html", content(folder, data, metrics, queries_of(folder))
+    )
+
+
+def write_page(file: Path, template: str, shown: Mapping[str, Any]) -> Path:
+    """Write a page of this package's templates; returns it."""
     page = Environment(
         loader=PackageLoader("dml.reporting", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    ).get_template("template.html")
-    text = page.render(content(folder, data, metrics, queries_of(folder)))
-    with whole_file(folder / "report.html") as part:
+    ).get_template(template)
+    with whole_file(file) as part:
         # Names of files may hold bytes that are no text.
-        part.write_bytes(text.encode("utf-8", "replace"))
-    return folder / "report.html"
+        part.write_bytes(page.render(shown).encode("utf-8", "replace"))
+    return file
 
 
 def existing(file: Path) -> Path:

@@ -7,21 +7,18 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
+from torch.nn.functional import normalize
 from torchvision.transforms.v2.functional import to_pil_image
 
-from dml.callbacks.pair_statistics import BINS, histogram
 from dml.callbacks.retrieval_grid import RetrievalGrid, drawable, grids_of
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.data.datamodule import data_of
-from dml.data.protocol import EvaluationSet
 from dml.errors import Note, UserError
-from dml.losses import label_pairs
 from dml.models.preprocessing import in_unit_range
-
-QUERIES = 500  # in the histograms, each with all its pairs
+from dml.reporting.embeddings import sample, similarity_histogram
 
 
 def log_results(trainer: pl.Trainer, figures: Mapping[str, Any]) -> None:
@@ -43,7 +40,7 @@ def log_results(trainer: pl.Trainer, figures: Mapping[str, Any]) -> None:
         try:
             if not logger.experiment.disabled:
                 logger.experiment.summary.update(summary(figures))
-                similarities = histograms(evaluation, retrieval_metrics_of(trainer).embeddings.cpu())
+                similarities = histograms(evaluation.labels, retrieval_metrics_of(trainer).embeddings.cpu())
                 logger.log_metrics({**pictures(trainer), **similarities}, trainer.global_step)
         except (OSError, MemoryError, UserError, wandb.errors.Error) as error:
             reason = str(error).rstrip(".") or "out of memory"
@@ -116,25 +113,20 @@ def rows(trainer: pl.Trainer, grid: RetrievalGrid) -> Iterator[list[Any]]:
         yield cells + [None] * (4 * (grid.neighbours - len(indices)))
 
 
-def histograms(evaluation: EvaluationSet, z: Float[Tensor, "N D"]) -> dict[str, Any]:
-    """Similarities of positive and of negative pairs as shares of each kind, in equal bins over [−1, 1].
-
-    Of many queries, `QUERIES` are taken, spread evenly, each with all its pairs.
+def histograms(labels_N: Int[np.ndarray, "N"], z_ND: Float[Tensor, "N D"]) -> dict[str, Any]:
+    """Similarities of positive and of negative pairs as shares of each kind, the ones that a report shows.
 
     Args:
-        evaluation: queries and what they search.
-        z: (N, D), embeddings of all its images, on the CPU.
+        labels_N: (N,) classes of all test images.
+        z_ND: (N, D), their embeddings, on the CPU.
     """
     import wandb
 
-    label_N, queries = torch.from_numpy(evaluation.labels), len(evaluation.query_index)
-    row_Q = np.linspace(0, queries - 1, min(queries, QUERIES)).round().astype(int)
-    query_Q, gallery_R = evaluation.query_index[row_Q], evaluation.searched_index
-    self_index = torch.from_numpy(row_Q) if evaluation.gallery_index is None else None
-    S_QR = z[query_Q] @ z[gallery_R].T
-    pairs = label_pairs(label_N[query_Q], label_N[gallery_R], self_index)
-    edges = np.linspace(-1, 1, BINS + 1)
+    index_M = sample(labels_N)
+    found = similarity_histogram(normalize(z_ND[index_M]), torch.from_numpy(labels_N[index_M]))
     return {
-        f"test/{kind}_similarity": wandb.Histogram(np_histogram=(histogram(S_QR, mask).numpy(), edges))
-        for kind, mask in (("positive", pairs.positive), ("negative", pairs.negative))
+        f"test/{kind}_similarity": wandb.Histogram(
+            np_histogram=(np.array(found[kind]), np.array(found["edges"]))
+        )
+        for kind in ("positive", "negative")
     }

@@ -1,0 +1,183 @@
+"""The trials of a study: what each one overrides, and what it measured."""
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dml.errors import UserError
+from dml.runs.sweep import COLLAPSED, TEST, read_trials
+
+# Overrides that change no figure, and the seed, which makes no cell of its own.
+NO_SETTING = re.compile(
+    r"(seed|resume|overwrite|report|test|embeddings|baselines|run_dir|.*\.root|data\.(num_workers|cache.*)"
+    r"|(hydra|logger|published)\b.*)"
+)
+
+
+class Ground(NamedTuple):
+    """What figures must share to stand in one column."""
+
+    dataset: str
+    protocol: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A run of a study.
+
+    Attributes:
+        name: its path within the study.
+        folder: that holds its files, unless the sweep's table alone is left.
+        overrides: key → value, as typed.
+        figures: of its `metrics.json`.
+    """
+
+    name: str
+    folder: Path
+    overrides: dict[str, str]
+    figures: dict[str, Any] = field(repr=False)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Metrics of the test, and the best validation."""
+        return {
+            name: float(value)
+            for name, value in self.figures.items()
+            if name.startswith((TEST, "val/best_")) and "queries_" not in name
+        }
+
+    @property
+    def error(self) -> str:
+        """What went wrong, in a line; empty where nothing did. A trial may have figures all the same."""
+        found = str(self.figures.get("error", "")).strip() or ("" if self.values else "no figures")
+        return found.partition("\n")[0]
+
+    @property
+    def collapsed(self) -> bool:
+        return bool(self.figures.get(COLLAPSED))
+
+    @property
+    def seed(self) -> str:
+        """Its seed; its name where none is known."""
+        return str(self.figures.get("seed", self.overrides.get("seed", self.name)))
+
+    @property
+    def ground(self) -> Ground:
+        dataset, protocol, fingerprint = (str(self.figures.get(name, "unknown")) for name in Ground._fields)
+        return Ground(dataset, protocol.partition(":")[0], fingerprint)
+
+    @property
+    def hours(self) -> float | None:
+        """From the start of training, or of its last resumption, to the figures, by the files' times."""
+        ends = [self.folder / name for name in ("hparams.yaml", "metrics.json")]
+        if not all(file.is_file() for file in ends):
+            return None
+        started, ended = (file.stat().st_mtime for file in ends)
+        return max(ended - started, 0.0) / 3600
+
+    @property
+    def published(self) -> dict[str, Any]:
+        """A paper's figures in percent, by the metric's name, and their `source`."""
+        return dict(self._config.get("published") or {})
+
+    def setting(self, key: str) -> str:
+        """An override's value, or what the configuration has without it; "–" where it has no such key.
+
+        Numbers are in their shortest form, so that 2 and 2.0 agree.
+        """
+        value: Any = self.overrides.get(key, self._choices.get(key))
+        if value is None:
+            try:
+                value = OmegaConf.select(self._config, key)
+            except OmegaConfBaseException:
+                return "–"
+        return "–" if value is None else shortest(str(value))
+
+    @cached_property
+    def _config(self) -> DictConfig:
+        return self._yaml("config.yaml")
+
+    @cached_property
+    def _choices(self) -> dict[str, Any]:
+        return OmegaConf.select(self._yaml("hydra.yaml"), "hydra.runtime.choices") or {}
+
+    def _yaml(self, name: str) -> DictConfig:
+        file = self.folder / ".hydra" / name
+        return DictConfig(OmegaConf.load(file) if file.is_file() else {})
+
+
+def shortest(value: str) -> str:
+    """A number in its shortest form; other values as they are."""
+    number = as_number(value)
+    return value if number is None else f"{number:.5g}"
+
+
+def as_number(value: str) -> float | None:
+    """The number that a value is; None where it is none."""
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def read_study(folders: Sequence[Path], without: Sequence[str] = ()) -> list[Trial]:
+    """All trials in the folders, however deep.
+
+    Args:
+        folders: of sweeps, of tuning studies or of runs.
+        without: values of settings that vary; trials that have one of them are left out.
+
+    Raises:
+        UserError: a folder holds no trial or a damaged file, or no setting has a value of `without`.
+    """
+    trials = [trial for folder in folders for trial in _trials(folder, len(folders) > 1)]
+    keys, left_out = varied(trials), set(map(shortest, without))
+    if unknown := left_out - {trial.setting(key) for trial in trials for key in keys}:
+        raise UserError(
+            f"--without {min(unknown)}: no setting that varies ({', '.join(keys)}) has this value."
+        )
+    return [trial for trial in trials if not left_out & {trial.setting(key) for key in keys}]
+
+
+def _trials(folder: Path, several: bool) -> list[Trial]:
+    """The trials of one folder; where the sweep's table alone is left, those of its rows."""
+    table = folder / "sweep.csv"
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder: give the folder of a run or of a sweep (dml.train -m …).")
+    try:
+        rows = read_trials(folder)
+        if not rows and table.is_file():
+            with table.open(newline="") as stream:
+                rows = list(csv.DictReader(stream))
+        found = [_trial(row, folder, several) for row in rows]
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{folder} has a damaged metrics.json or sweep.csv ({error}).") from None
+    if not found:
+        raise UserError(f"{folder} holds no trials: give the folder of a run or of a sweep (dml.train -m …).")
+    return found
+
+
+def _trial(row: dict[str, Any], folder: Path, several: bool) -> Trial:
+    row = {key: value for key, value in row.items() if value not in (None, "")}
+    own, file = folder / row["trial"], folder / row["trial"] / "metrics.json"
+    figures = {key: row[key] for key in (COLLAPSED, "error") if key in row}
+    figures |= {key: float(value) for key, value in row.items() if key.startswith(TEST)}
+    overrides = {key.lstrip("+~"): str(v) for key, v in row.items() if key not in {"trial", *figures}}
+    name = str(own) if several else row["trial"]
+    return Trial(name, own, overrides, json.loads(file.read_text()) if file.is_file() else figures)
+
+
+def varied(trials: Iterable[Trial]) -> list[str]:
+    """Settings that are not the same in all trials, in the order in which they were typed."""
+    trials = list(trials)
+    keys = dict.fromkeys(key for trial in trials for key in trial.overrides if not NO_SETTING.fullmatch(key))
+    return [key for key in keys if len({trial.setting(key) for trial in trials}) > 1]
