@@ -132,7 +132,7 @@ def build_loss(config: DictConfig, num_classes: int) -> Any:
 
 
 def build_model(config: DictConfig) -> Embedder:
-    """The embedder as it is trained: frozen and with gradient checkpointing, if asked for.
+    """The embedder as it is trained: frozen, with gradient checkpointing and in channels-last layout, if asked for.
 
     Raises:
         UserError: its network or one of these keys is refused.
@@ -142,6 +142,8 @@ def build_model(config: DictConfig) -> Embedder:
     freeze(embedder, config.get("freeze"))
     if config.get("checkpoint_gradients"):
         embedder.backbone.checkpoint_gradients()
+    if config.get("channels_last"):
+        embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return embedder
 
 

@@ -16,6 +16,7 @@ PUBLISHED = (
 MODEL_IN_TRAINING: dict[str, Any] = {
     "model.freeze": Literal["backbone"] | PositiveInt | None,
     "model.checkpoint_gradients": bool,
+    "model.channels_last": bool,
     "model.compile": bool,
 }
 

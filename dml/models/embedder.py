@@ -61,8 +61,6 @@ class Embedder(nn.Module):
         pool: global pooling, "max", "mean" or "sum" of both.
         freeze_batchnorm: batch norm keeps its running statistics and normalises with them in training too; scale
             and shift are still learnt.
-        channels_last: keep weights and maps in torch's channels-last layout, which some networks are faster in; the
-            values differ by rounding.
 
     Attributes:
         embedding_dim: D.
@@ -78,7 +76,6 @@ class Embedder(nn.Module):
         embedding_dim: int | None,
         pool: str,
         freeze_batchnorm: bool = False,
-        channels_last: bool = False,
     ) -> None:
         super().__init__()
         if pool not in POOLINGS:
@@ -95,8 +92,6 @@ class Embedder(nn.Module):
             self.head = nn.Linear(backbone.out_channels, embedding_dim)
             nn.init.kaiming_normal_(self.head.weight, mode="fan_out")
             nn.init.zeros_(self.head.bias)
-        if channels_last:
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.train()
 
     def train(self, mode: bool = True) -> "Embedder":

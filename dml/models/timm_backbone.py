@@ -78,14 +78,12 @@ def timm_embedder(
     tokens: Tokens = "class",
     weights: str | None = "imagenet",
     freeze_batchnorm: bool = True,
-    channels_last: bool = False,
 ) -> Embedder:
     """An embedder on a network of timm, with the network's own mean and standard deviation.
 
     Args:
         name, tokens: as in `TimmBackbone`.
-        embedding_dim, pool, freeze_batchnorm, channels_last: as in `Embedder`; the class token alone leaves
-            nothing to pool.
+        embedding_dim, pool, freeze_batchnorm: as in `Embedder`; the class token alone leaves nothing to pool.
         weights: "imagenet" for the weights that timm publishes under this name; a file with a state dict of timm's
             network; a checkpoint of `dml.train`; None for random ones.
 
@@ -97,7 +95,7 @@ def timm_embedder(
 
     convention = resolve_model_data_config(backbone.features)
     preprocessing = Preprocessing(convention["mean"], convention["std"])
-    embedder = Embedder(backbone, preprocessing, embedding_dim, pool, freeze_batchnorm, channels_last)
+    embedder = Embedder(backbone, preprocessing, embedding_dim, pool, freeze_batchnorm)
     if weights not in (None, "imagenet"):
         load_weights(backbone.features, weights, Published(None, backbone.classifier_keys(name)), embedder)
     return embedder

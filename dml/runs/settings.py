@@ -17,7 +17,7 @@ from dml.errors import Note, UserError
 # Where a run lies, what it runs on and what it shows: none of these changes what is learnt.
 WITHOUT_INFLUENCE = re.compile(
     r"(run_dir|ckpt_path|resume|overwrite|baselines|report|test|embeddings|published\b.*|logger\b.*|dataset\.download"
-    r"|model\.(weights|checkpoint_gradients|compile)|.*\.root|.*\.(dir)?path"
+    r"|model\.(weights|checkpoint_gradients|channels_last|compile)|.*\.root|.*\.(dir)?path"
     r"|data\.(num_workers|worker_timeout|pin_memory|cache|cache_dir|on_bad_image)"
     r"|callbacks\.(last_checkpoint|pair_statistics|retrieval_grid|progress|recall\.metrics|recall\.nmi)\b.*"
     r"|trainer\.(accelerator|devices|num_nodes|strategy\b.*|log_every_n_steps|enable_.*))"

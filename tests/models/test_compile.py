@@ -1,4 +1,4 @@
-"""Compiled training: the same step and the same keys; evaluation is not compiled."""
+"""Compiled training and the channels-last layout: the same step and the same keys; evaluation is not compiled."""
 
 from functools import partial
 from shutil import which
@@ -45,3 +45,15 @@ def test_no_compiler(compose, monkeypatch):
     monkeypatch.setattr("dml.config.build.which", lambda name: None)
     with pytest.raises(UserError, match=r"model\.compile=true needs a C\+\+ compiler"):
         build_module(compose("model.compile=true"), num_classes=5)
+
+
+def test_the_channels_last_layout_alters_no_value(compose):
+    plain, last = module_of(compose()), module_of(compose("model.channels_last=true"))
+    images = torch.rand(20, 1, 16, 16)
+    torch.testing.assert_close(last(images), plain(images))
+    weight = next(
+        parameter for parameter in last.parameters() if parameter.ndim == 4 and parameter.shape[1] > 1
+    )
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    last.load_state_dict(plain.state_dict())
+    assert weight.is_contiguous(memory_format=torch.channels_last)
