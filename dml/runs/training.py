@@ -79,6 +79,7 @@ def train(config: DictConfig) -> dict[str, Any]:
         f"{stage}/best_{metric}": float(best.best_model_score),
         "checkpoint": os.path.relpath(best.best_model_path, os.path.realpath(config.run_dir)),
         "steps": trainer.global_step,
+        "hours": (time.monotonic() - started) / 3600,
         "seed": config.seed,
         "dataset": config.dataset.name,
         "fingerprint": fingerprint(data.loaded_split),

@@ -17,7 +17,13 @@ from dml.retrieval.intervals import class_intervals
 from dml.runs.queries import FIRST, LAST
 
 CLASS_Q = np.repeat([f"class {c}" for c in range(8)], 5)
-REPORT = {"dataset": "toys", "fingerprint": "abc", "protocol": "paper: as in the papers", "steps": 20}
+REPORT = {
+    "dataset": "toys",
+    "fingerprint": "abc",
+    "protocol": "paper: as in the papers",
+    "steps": 20,
+    "hours": 0.25,
+}
 
 
 def trial(
@@ -112,7 +118,8 @@ def test_a_cell_is_the_mean_over_seeds_with_the_interval_over_classes(tmp_path, 
     assert float(best["noise"]) == pytest.approx(4.3027 * statistics.stdev(means) * (4 / 3) ** 0.5, rel=1e-4)
     assert float(best["delta"]) == pytest.approx(statistics.fmean(means) - 0.5)
     printed = capsys.readouterr().out
-    assert f"{best['mean'][:4]}" in printed
+    assert f"{statistics.fmean(means):.4f} ± {statistics.stdev(means):.4f} (3)" in printed
+    assert (best["steps"], best["hours"]) == ("20", "0.25")
     assert printed.endswith(f"{sweep / 'study.html'}\n")
 
 
