@@ -163,14 +163,13 @@ def estimates(
     """Every metric of a cell."""
     published = {f"{TEST}{name}": value for name, value in trials[0].published.items() if name != "source"}
     names = dict.fromkeys(name for trial in trials for name in trial.values)
-    return {
-        name: Estimate(
-            [trial.values[name] for trial in trials if name in trial.values],
-            *found.get(name, (None, None)),
-            published[name] / 100 if name in published else None,
-        )
-        for name in names
-    }
+
+    def estimate(name: str) -> Estimate:
+        values = [trial.values[name] for trial in trials if name in trial.values]
+        interval, behind = found.get(name, (None, None))
+        return Estimate(values, interval, behind, published[name] / 100 if name in published else None)
+
+    return {name: estimate(name) for name in names}
 
 
 def has_queries(trial: Trial) -> bool:

@@ -77,12 +77,12 @@ class Trial:
 
     @property
     def hours(self) -> float | None:
-        """From the start of training, or of its last resumption, to the figures, by the files' times."""
-        ends = [self.folder / name for name in ("hparams.yaml", "metrics.json")]
-        if not all(file.is_file() for file in ends):
+        """Wall-clock time by its files' times, of a resumed run since it was resumed; None if it was skipped later."""
+        files = [self.folder / name for name in (".hydra/overrides.yaml", "metrics.json")]
+        if not all(file.is_file() for file in files):
             return None
-        started, ended = (file.stat().st_mtime for file in ends)
-        return max(ended - started, 0.0) / 3600
+        started, ended = (file.stat().st_mtime for file in files)
+        return (ended - started) / 3600 if ended > started else None
 
     @property
     def published(self) -> dict[str, Any]:
@@ -94,12 +94,12 @@ class Trial:
 
         Numbers are in their shortest form, so that 2 and 2.0 agree.
         """
-        value: Any = self.overrides.get(key, self._choices.get(key))
-        if value is None:
-            try:
-                value = OmegaConf.select(self._config, key)
-            except OmegaConfBaseException:
-                return "–"
+        if key in self.overrides:
+            return shortest(self.overrides[key])
+        try:
+            value = self._choices.get(key) or OmegaConf.select(self._config, key)
+        except OmegaConfBaseException:
+            value = None
         return "–" if value is None else shortest(str(value))
 
     @cached_property

@@ -94,13 +94,13 @@ def bands_svg(lines: Sequence[Line], others: Sequence[Points], x_label: str, y_l
     """
     with matplotlib.rc_context(STYLE):
         figure, axis = _axes(x_label)
-        for x, y in others:
-            axis.plot(x, y, color=GREY, alpha=0.45, linewidth=0.8, marker="o", markersize=2.5)
+        for grey_x, grey_y in others:
+            axis.plot(grey_x, grey_y, color=GREY, alpha=0.45, linewidth=0.8, marker="o", markersize=2.5)
         for x, y, bands in lines:
             for alpha, (label, (low, high)) in zip((0.13, 0.3), bands.items(), strict=False):
                 axis.fill_between(x, low, high, color=BLUE, alpha=alpha, linewidth=0, label=label)
             axis.plot(x, y, color=BLUE, marker="o", markersize=3)
-        all_x = {value for x, *_ in (*lines, *others) for value in x}
+        all_x = {value for x, *_ in lines for value in x} | {value for x, _ in others for value in x}
         if min(all_x) > 0 and median(all_x) - min(all_x) < (max(all_x) - min(all_x)) / 4:
             axis.set_xscale("log")
         axis.set_ylabel(y_label)

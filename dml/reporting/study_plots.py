@@ -31,12 +31,12 @@ def line(part: Part, key: str) -> Iterator[Panel]:
         return
     (main, cells), *others = found
     x, y = [number for number, _ in cells], [cell.estimates[part.metric].mean for _, cell in cells]
-    drawn = [(x, y, bands([cell for _, cell in cells], part.metric))] if len(cells) > 1 else []
-    rest = others[:GREY_LINES] if drawn else found
+    main_line = [(x, y, bands([cell for _, cell in cells], part.metric))] if len(cells) > 1 else []
+    rest = others[:GREY_LINES] if main_line else found
     grey = [([n for n, _ in c], [cell.estimates[part.metric].mean for _, cell in c]) for _, c in rest]
-    if drawn or len({x for xs, _ in grey for x in xs}) > 2:
-        title = f"{named(part.metric)} over {key}" + (at(main) if drawn else "")
-        yield Panel(title, Markup(bands_svg(drawn, grey, key, named(part.metric))))
+    if main_line or len({x for xs, _ in grey for x in xs}) > 2:
+        title = f"{named(part.metric)} over {key}" + (at(main) if main_line else "")
+        yield Panel(title, Markup(bands_svg(main_line, grey, key, named(part.metric))))
 
 
 def at(one: Slice) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import statistics
 from html.parser import HTMLParser
@@ -17,7 +18,12 @@ from dml.retrieval.intervals import class_intervals
 from dml.runs.queries import FIRST, LAST
 
 CLASS_Q = np.repeat([f"class {c}" for c in range(8)], 5)
-REPORT = {"dataset": "toys", "fingerprint": "abc", "protocol": "paper: as in the papers", "steps": 20}
+REPORT = {
+    "dataset": "toys",
+    "fingerprint": "abc",
+    "protocol": "paper: as in the papers",
+    "steps": 20,
+}
 
 
 def trial(
@@ -40,6 +46,8 @@ def trial(
         "test/map_at_r": right_Q.mean() / 2,
     } | more
     (folder / "metrics.json").write_text(json.dumps(metrics))
+    ended = (folder / "metrics.json").stat().st_mtime
+    os.utime(folder / ".hydra" / "overrides.yaml", (ended, ended - 900))
     if queries:
         with (folder / "queries.csv").open("w", newline="") as stream:
             rows = csv.writer(stream)
@@ -112,7 +120,8 @@ def test_a_cell_is_the_mean_over_seeds_with_the_interval_over_classes(tmp_path, 
     assert float(best["noise"]) == pytest.approx(4.3027 * statistics.stdev(means) * (4 / 3) ** 0.5, rel=1e-4)
     assert float(best["delta"]) == pytest.approx(statistics.fmean(means) - 0.5)
     printed = capsys.readouterr().out
-    assert f"{best['mean'][:4]}" in printed
+    assert f"{statistics.fmean(means):.4f} ± {statistics.stdev(means):.4f} (3)" in printed
+    assert (best["steps"], best["hours"]) == ("20", "0.25")
     assert printed.endswith(f"{sweep / 'study.html'}\n")
 
 
