@@ -3,12 +3,9 @@
 import json
 import os
 import re
-import shlex
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -23,16 +20,11 @@ from dml.runs.loggers import METRICS, whole_rows
 from dml.runs.settings import WITHOUT_INFLUENCE
 from dml.runs.sweep import leave_when_stopped, print_trials, write_csv
 from dml.runs.trial import run_apart
+from dml.runs.tuning_results import STATES, rows_of, shortened, test_best
 
 NAME, DATABASE, SETTINGS = "dml", "study.db", "settings"
 FREE = re.compile(r"tune\.trials")  # may change from one command to the next of the same study
 DOOMED = 3  # trials: if the first ones all fail, so will the others
-STATES = {
-    TrialState.COMPLETE: "complete",
-    TrialState.PRUNED: "pruned",
-    TrialState.FAIL: "fail",
-    TrialState.RUNNING: "unfinished",
-}
 Command = Callable[..., None]
 
 
@@ -56,7 +48,7 @@ def run(config: DictConfig) -> None:
         if rows:
             write_csv(rows, out / "trials.csv")
             print_trials(shortened(rows), f"{len(rows)} trials, best {metric} first")
-    report_best(study, metric, out)
+    test_best(study, metric, out)
     print(out)
 
 
@@ -67,18 +59,17 @@ def open_study(config: DictConfig, out: Path) -> optuna.Study:
         UserError: the folder's study has other settings.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    mode = config.callbacks.best_checkpoint.mode
     study = optuna.create_study(
         study_name=NAME,
         storage=f"sqlite:///{out / DATABASE}",
-        direction={"max": "maximize", "min": "minimize"}[mode],
+        direction="minimize" if config.callbacks.best_checkpoint.mode == "min" else "maximize",
         pruner=build(config.tune.pruner) if config.tune.pruner else optuna.pruners.NopPruner(),
         load_if_exists=True,
     )
     now = {
         key: value
         for key, value in leaves(OmegaConf.to_container(config))
-        if not (WITHOUT_INFLUENCE.fullmatch(key) or FREE.fullmatch(key))
+        if key == "model.weights" or not (WITHOUT_INFLUENCE.fullmatch(key) or FREE.fullmatch(key))
     }
     was = study.user_attrs.get(SETTINGS, now)
     for key in sorted(was.keys() | now.keys()):
@@ -116,7 +107,9 @@ def search(study: optuna.Study, config: DictConfig, out: Path, train: Command = 
             trial._suggest(key, distribution)  # as `ask` does; what is drawn already stays
         done = run_trial(study, trial, metric, out / "trials" / str(number), train)
         value = "" if done.value is None else f", {metric} {done.value:.4f}"
-        print(f"Trial {number + 1} of {config.tune.trials}: {STATES[done.state]}{value}", flush=True)
+        print(
+            f"Trial {number} ({number + 1} of {config.tune.trials}): {STATES[done.state]}{value}", flush=True
+        )
         first = study.get_trials(deepcopy=False)
         if len(first) == DOOMED and all(one.state == TrialState.FAIL for one in first):
             raise UserError(
@@ -175,50 +168,3 @@ class Validations:
                 self.reported.add(step)
                 self.pruned = self.trial.should_prune()
         return f"pruned at step {max(self.reported)}" if self.pruned else None
-
-
-def rows_of(study: optuna.Study, metric: str) -> list[dict[str, Any]]:
-    """A row a trial: completed ones first, then pruned, failed and unfinished ones; the best of each kind first."""
-    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
-
-    def place(trial: FrozenTrial) -> tuple[int, float, int]:
-        return list(STATES).index(trial.state), sign * (trial.value or 0.0), trial.number
-
-    rows = []
-    for trial in sorted(study.trials, key=place):
-        row = {"trial": trial.number, **trial.params, "state": STATES[trial.state]}
-        value = {} if trial.value is None else {metric: trial.value}
-        error = {key: text for key, text in trial.user_attrs.items() if key == "error"}
-        rows.append(row | value | error)
-    return rows
-
-
-def shortened(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with four digits of each number, and of each key its last part where no other ends in it."""
-    last = Counter(key.rpartition(".")[2] for key in {key for row in rows for key in row})
-    names = {key: part if last[part := key.rpartition(".")[2]] == 1 else key for row in rows for key in row}
-    return [{names[k]: f"{v:.4g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
-
-
-def report_best(study: optuna.Study, metric: str, out: Path) -> None:
-    """Test the best trial if it was not yet, in its own folder, and write `best.yaml`.
-
-    Raises:
-        UserError: no trial was completed, or the test failed.
-    """
-    if not study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]):
-        raise UserError(f"No trial was completed; {out / 'trials.csv'} says why.")
-    best = study.best_trial
-    folder, overrides = out / "trials" / str(best.number), trial_overrides(best.params)
-    if not (folder / "queries.csv").is_file():
-        run_apart("dml.train", [*overrides, "resume=auto"], folder)
-    figures = json.loads((folder / "metrics.json").read_text())
-    if "error" in figures:
-        raise UserError(f"The best trial, {folder}, cannot be tested: {figures['error']}")
-    command = shlex.join(["python", "-m", "dml.train", *overrides])
-    content = {"trial": best.number, metric: best.value, "parameters": best.params, "command": command}
-    OmegaConf.save(content | {k: v for k, v in figures.items() if k.startswith("test/")}, out / "best.yaml")
-    print(
-        f"The best is trial {best.number}: test/recall_at_1 {figures['test/recall_at_1']:.4f}. To repeat it:"
-    )
-    print(command)
