@@ -34,14 +34,8 @@ SHORT = (
     "callbacks.retrieval_grid=null",
     "callbacks.recall.nmi=false",
 )
-TINY = (
-    *SHORT,
-    "model=convnet",
-    "model.blocks=1",
-    "sampler.classes_per_batch=2",
-    "sampler.images_per_class=2",
-    "data.num_workers=0",
-)
+SMALL = ("sampler.classes_per_batch=2", "sampler.images_per_class=2", "data.num_workers=0")
+TINY = (*SHORT, *SMALL, "model=convnet", "model.blocks=1")
 
 
 def images(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -80,8 +74,11 @@ def test_an_experiment_trains_on_the_layout_of_its_images(
     check_config(chosen)
     try_out(chosen)
     places = images(str(chosen.dataset.name), tmp_path / "data", monkeypatch)
-    tiny = [*TINY, f"model.embedding_dim={chosen.model.embedding_dim}"]
-    figures = train(compose(f"experiment={name}", *tiny, *places, f"protocol={chosen.protocol}"))
+    config = compose(f"experiment={name}", *SHORT, *SMALL, *places, f"protocol={chosen.protocol}")
+    # Keys that the experiment gives its own network are none of the small one's.
+    small = compose("model=convnet", "model.blocks=1", f"model.embedding_dim={chosen.model.embedding_dim}")
+    config.model = small.model
+    figures = train(config)
     assert figures["steps"] == 2
     assert 0 <= figures["test/recall_at_1"] <= 1
     assert set(chosen.published or {}) <= {"source", "recall_at_1_sd", "recall_at_1_in_abstract"} | {
