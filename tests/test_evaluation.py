@@ -12,7 +12,7 @@ import torch
 from fake_benchmarks import write_tree
 from omegaconf import DictConfig, OmegaConf
 
-from dml.config.build import build, build_data
+from dml.config.build import build_data, build_model
 from dml.config.check import check_config
 from dml.errors import Note, UserError
 from dml.prepare import prepare
@@ -50,7 +50,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def untrained(compose: Compose, here: Path) -> Path:
     """A checkpoint of an untrained network on the folder."""
     config = compose(*TRAIN, "dataset.root=images")
-    weights = {f"embedder.{key}": value for key, value in build(config.model).state_dict().items()}
+    weights = {f"embedder.{key}": value for key, value in build_model(config.model).state_dict().items()}
     torch.save(
         {"state_dict": weights, "config": OmegaConf.to_container(config, resolve=False)}, here / "x.ckpt"
     )

@@ -161,6 +161,7 @@ def test_other_data_other_validation_another_optimizer_and_fewer_steps_are_refus
         f"dataset.split._target_={__name__}.fewer": "written on other data",
         "protocol=holdout": r"protocol=holdout \(was paper\)",
         "optimizer=sgd": r"optimizer\._target_=torch\.optim\.SGD \(was torch\.optim\.Adam\)",
+        "model.freeze=1": r"model\.freeze=1 \(was None\): the optimiser's state is that of other parameters",
         "trainer.max_steps=3": r"is of step 4, beyond trainer\.max_steps=3",
     }.items():
         with pytest.raises(UserError, match=message):

@@ -12,7 +12,7 @@ from fake_benchmarks import write_image, write_tree
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from dml.config.build import build
+from dml.config.build import build, build_model
 from dml.config.check import check_config
 from dml.data.read_image import read_image
 from dml.errors import UserError
@@ -33,7 +33,7 @@ BOTH = ("protocol=verification", "dataset.pairs=pairs.txt", "dataset.root=faces"
 
 
 def save_checkpoint(config: DictConfig, file: Path) -> None:
-    weights = {f"embedder.{key}": value for key, value in build(config.model).state_dict().items()}
+    weights = {f"embedder.{key}": value for key, value in build_model(config.model).state_dict().items()}
     torch.save({"state_dict": weights, "config": OmegaConf.to_container(config, resolve=False)}, file)
 
 
@@ -70,7 +70,7 @@ def test_the_figures_are_those_of_the_pairs(here: Path, composed: Compose, compo
     """Each image is resized and cropped as the checkpoint says, embedded alone here and compared in a loop."""
     figures = verify(composed(*BOTH))
     config = compose(*TRAIN)
-    embedder = build(config.model)
+    embedder = build_model(config.model)
     state = torch.load("x.ckpt", weights_only=True)["state_dict"]
     embedder.load_state_dict({key.removeprefix("embedder."): value for key, value in state.items()})
     resize, crop = build(config.dataset.resize), build(config.dataset.eval_transform)

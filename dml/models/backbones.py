@@ -99,7 +99,10 @@ class TorchvisionBackbone(Backbone):
         # The meta device computes shapes only.
         maps = copy.deepcopy(self.features).to("meta")(torch.empty(1, 3, 224, 224, device="meta"))
         if maps.ndim != 4:
-            raise UserError(f"model.name={name} has no feature map to pool: choose a convolutional network.")
+            raise UserError(
+                f"model.name={name} has no feature map to pool: choose a convolutional network, or for "
+                "a vision transformer model=timm model.name=vit_base_patch16_224."
+            )
         self.out_channels = maps.shape[1]
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B F h w"]:

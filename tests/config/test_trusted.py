@@ -13,7 +13,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from dml.config.build import build
+from dml.config.build import build, build_model
 from dml.config.cli import CONF
 from dml.config.trusted import read_run
 from dml.errors import UserError
@@ -50,7 +50,7 @@ def composed(name: str, *overrides: str) -> DictConfig:
 def made() -> Content:
     """A checkpoint of an untrained network on the digits, as dml.train would write it."""
     config = composed("train", "model.embedding_dim=8")
-    weights = {f"embedder.{key}": value for key, value in build(config.model).state_dict().items()}
+    weights = {f"embedder.{key}": value for key, value in build_model(config.model).state_dict().items()}
     return {"state_dict": weights, "config": OmegaConf.to_container(config, resolve=False)}
 
 
@@ -436,7 +436,7 @@ def test_what_it_read_there_is_not_read_again(refused):
 
 def test_what_is_read_is_plain(content):
     content["config"]["width"] = 2
-    content["config"]["model"]["blocks"] = "${width}"
+    content["config"]["model"] |= {"blocks": "${width}", "freeze": "backbone", "compile": True}
     content["state_dict"]["loss.proxies"] = torch.ones(3)
     torch.save(content, "x.ckpt")
     run = read_run("x.ckpt", {"data.num_workers": 0})

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from worlds import in_world
 
-from dml.config.build import build
+from dml.config.build import build_model
 from dml.config.cli import CONF
 from dml.runs.verification import Embeddings, verify
 
@@ -68,7 +68,7 @@ def test_two_processes_share_the_images(tmp_path: Path) -> None:
                 "dataset.eval_transform=null",
             ],
         )
-    weights = {f"embedder.{key}": value for key, value in build(config.model).state_dict().items()}
+    weights = {f"embedder.{key}": value for key, value in build_model(config.model).state_dict().items()}
     content = {"state_dict": weights, "config": OmegaConf.to_container(config, resolve=False)}
     torch.save(content, tmp_path / "x.ckpt")
     [(alone, seen)] = in_world(1, tmp_path / "1", verified, tmp_path)

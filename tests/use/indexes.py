@@ -6,7 +6,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from dml.config.build import build
+from dml.config.build import build_model
 from dml.config.cli import CONF
 from dml.use.index_folder import Items, State, read_items, read_state
 from dml.use.indexing import run as run_index
@@ -33,7 +33,7 @@ def write_checkpoint(file: Path, seed: int = 0) -> Path:
     """An untrained network for images of any size, 16 dimensions."""
     torch.manual_seed(seed)
     config = composed("train", *NETWORK, "run_dir=.")
-    weights = {f"embedder.{key}": value for key, value in build(config.model).state_dict().items()}
+    weights = {f"embedder.{key}": value for key, value in build_model(config.model).state_dict().items()}
     torch.save({"state_dict": weights, "config": OmegaConf.to_container(config, resolve=False)}, file)
     return file
 
