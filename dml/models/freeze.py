@@ -32,7 +32,9 @@ def stages(embedder: nn.Module) -> list[list[nn.Parameter]]:
 
 
 def freeze(embedder: nn.Module, what: Literal["backbone"] | int | None) -> None:
-    """Stop training a part of an embedder, in place; an `Embedder` also keeps the statistics of its batch norms.
+    """Stop training a part of an embedder, in place.
+
+    The part's batch norms keep their running statistics and normalise with them (`Embedder.train`); dropout goes on.
 
     Args:
         embedder: its parameters under `head` belong to the head, all others to the backbone.

@@ -22,7 +22,7 @@ def checkpoint_blocks(network: nn.Module) -> int:
         network = children[0]
     found = list(blocks(network))
     for block in found:
-        block.forward = recomputed(block.forward, block)  # type: ignore[method-assign]
+        block.forward = recomputed(block.forward, block)
     return len(found)
 
 
@@ -51,7 +51,7 @@ def recomputed(forward: Callable[..., Any], module: nn.Module) -> Callable[..., 
 def _checkpointed(forward: Callable[..., Any], module: nn.Module, *arguments: Any, **named: Any) -> Any:
     # DenseNet appends to its lists later; torch.compile keeps track of statistics by itself.
     arguments = tuple(list(a) if isinstance(a, list) else a for a in arguments)
-    own = {} if torch.compiler.is_compiling() else {"context_fn": partial(_contexts, module)}
+    own: dict[str, Any] = {} if torch.compiler.is_compiling() else {"context_fn": partial(_contexts, module)}
     return checkpoint(forward, *arguments, use_reentrant=False, **own, **named)
 
 
