@@ -37,6 +37,6 @@ def slices(part: Part, keys: Sequence[str]) -> list[Slice]:
 
 
 def is_numeric(part: Part, key: str) -> bool:
-    """Whether at least two of a setting's values are numbers, and the others are only left out."""
-    values = {cell.settings[part.keys.index(key)] for cell in part.cells} - {"–"}
+    """Whether at least two of a setting's values are numbers, and the others are null or only left out."""
+    values = {cell.settings[part.keys.index(key)] for cell in part.cells} - {"–", "null"}
     return len(values) > 1 and all(as_number(value) is not None for value in values)

@@ -36,6 +36,8 @@ def line(part: Part, key: str) -> Iterator[Panel]:
     grey = [([n for n, _ in c], [cell.estimates[part.metric].mean for _, cell in c]) for _, c in rest]
     if main_line or len({x for xs, _ in grey for x in xs}) > 2:
         title = f"{named(part.metric)} over {key}" + (at(main) if main_line else "")
+        if null := main.cells.get(("null",)):
+            title += f"; with null {null.estimates[part.metric].mean:.4f}"
         yield Panel(title, Markup(bands_svg(main_line, grey, key, named(part.metric))))
 
 
@@ -86,7 +88,6 @@ def heat_map(part: Part, down: str, across: str) -> Iterator[HeatMap]:
 
 
 def ordered(values: Sequence[str]) -> list[str]:
-    """Each value once: numbers ascending, names as they come."""
-    unique = list(dict.fromkeys(values))
-    numbers = {value: as_number(value) for value in unique}
-    return unique if None in numbers.values() else sorted(unique, key=lambda v: numbers[v] or 0.0)
+    """Each value once: numbers ascending, then names as they come."""
+    numbers = {value: as_number(value) for value in values}
+    return sorted(numbers, key=lambda value: float("inf") if (x := numbers[value]) is None else x)

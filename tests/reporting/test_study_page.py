@@ -200,6 +200,14 @@ def test_two_settings_across_each_other_and_without_a_value(tmp_path, capsys):
         main([str(sweep), *crossed])
 
 
+def test_null_stands_beside_the_line_over_the_numbers(tmp_path):
+    for number, (value, right) in enumerate([("0.1", 0.5), ("null", 0.7), ("0", 0.3)]):
+        trial(tmp_path / str(number), f"loss.epsilon={value}", right=right)
+    main([str(tmp_path)])
+    null = next(float(cell["mean"]) for cell in written(tmp_path) if cell["loss.epsilon"] == "null")
+    assert f"Recall@1 over loss.epsilon; with null {null:.4f}" in (tmp_path / "study.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
