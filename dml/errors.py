@@ -57,6 +57,11 @@ class Note(UserWarning):
     """A warning about the input, in one sentence, that a user should know of."""
 
 
+def note(message: str) -> None:
+    """Warn by a `Note`."""
+    warnings.warn(message, Note, stacklevel=3)
+
+
 @contextmanager
 def printed_notes() -> Iterator[None]:
     """Inside, the first process prints each note as one line on stderr; other warnings are unchanged."""

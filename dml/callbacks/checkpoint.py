@@ -12,7 +12,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 from pytorch_lightning.trainer.states import TrainerFn
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -20,7 +19,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from dml.data.datamodule import data_of
 from dml.data.split import fingerprint
 from dml.distributed import is_first_process, world_size
-from dml.errors import Note, UserError
+from dml.errors import UserError, note
 from dml.runs.checkpoints import BEST, LAST, PREVIOUS, read_checkpoint
 
 log = logging.getLogger(__name__)  # of Lightning's own loggers only warnings are shown
@@ -132,10 +131,9 @@ class BestCheckpoint(ModelCheckpoint):
             self.best_model_score = self.kth_value = score
             self.best_k_models = {path: score}
         elif self._score_in(checkpoint) is not None:
-            rank_zero_warn(
+            note(
                 f"There is no {BEST} of before in {self.dirpath} or beside the resumed checkpoint: the best "
-                "checkpoint is chosen from here on.",
-                category=Note,
+                "checkpoint is chosen from here on."
             )
 
     def _score_in(self, checkpoint: dict[str, Any]) -> torch.Tensor | None:

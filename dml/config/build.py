@@ -1,7 +1,6 @@
 """From a configuration to the objects it describes."""
 
 import os
-import warnings
 from collections.abc import Callable
 from functools import partial
 from shutil import which
@@ -18,7 +17,7 @@ from torch import Tensor
 from dml.config.check import RENAMED, check_config, resolved
 from dml.config.schema import MODEL_IN_TRAINING
 from dml.data.datamodule import EmbeddingDataModule
-from dml.errors import Note, UserError
+from dml.errors import UserError, note
 from dml.losses.chunks import check_chunk
 from dml.losses.memory import CrossBatchMemory
 from dml.models.embedder import Embedder
@@ -90,11 +89,10 @@ def try_out(config: DictConfig) -> None:
     for part, missing in (("loss", not list(loss.parameters())), ("head", headless), ("backbone", frozen)):
         if missing and config.lr_factors[part] != 1:
             # No error: a sweep over losses may well give one factor for those that have parameters.
-            message = (
+            note(
                 f"lr_factors.{part}={config.lr_factors[part]} changes nothing: this {part} has no parameters to "
                 "train."
             )
-            warnings.warn(message, Note, stacklevel=2)
 
 
 def build_data(config: DictConfig) -> EmbeddingDataModule:

@@ -3,7 +3,6 @@
 import inspect
 import json
 import re
-import warnings
 from collections.abc import Iterator, Mapping, Set
 from contextlib import suppress
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ from pydantic.errors import PydanticUserError
 from dml.config.limits import check_limits
 from dml.config.refusal import closest
 from dml.config.schema import FILLED_IN, GROUPS, KEYS, KNOWN, PARTS
-from dml.errors import Note, UserError
+from dml.errors import UserError, note
 
 # "lambda" is a Python keyword, so the argument has another name.
 RENAMED = {"lambda": "lam"}
@@ -54,7 +53,7 @@ def check_config(config: DictConfig) -> None:
     check_parquet(config)
     _check_monitor(config)
     if config.sampler.get("scope") == "local" and config.trainer.devices == config.trainer.num_nodes == 1:
-        warnings.warn("sampler.scope=local is the same as global with one process.", Note, stacklevel=2)
+        note("sampler.scope=local is the same as global with one process.")
 
 
 def check_parquet(config: DictConfig) -> None:

@@ -1,12 +1,11 @@
 """Learning-rate schedules that follow the length of a run."""
 
-import warnings
 from collections.abc import Sequence
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import MultiStepLR
 
-from dml.errors import Note, UserError
+from dml.errors import UserError, note
 
 
 def multistep(
@@ -27,10 +26,8 @@ def multistep(
     steps = [_step(milestone, max_steps) for milestone in milestones]
     for milestone, step in zip(milestones, steps, strict=True):
         if step >= max_steps:
-            warnings.warn(
-                f"scheduler.milestones: {milestone} is step {step}, which a run of {max_steps} steps never takes.",
-                Note,
-                stacklevel=2,
+            note(
+                f"scheduler.milestones: {milestone} is step {step}, which a run of {max_steps} steps never takes."
             )
     return MultiStepLR(optimizer, steps, gamma)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -11,7 +10,7 @@ import PIL
 import torchvision
 from PIL import Image
 
-from dml.errors import Note, UserError
+from dml.errors import UserError, note
 
 
 class ImageCache:
@@ -61,11 +60,9 @@ class ImageCache:
         try:
             self._keep(image, kept, state)
         except OSError as error:
-            warnings.warn(
+            note(
                 f"Cannot write the cache {self.folder}: {error.strerror or error}; images are decoded each time. Set "
-                "data.cache_dir to another folder.",
-                Note,
-                stacklevel=2,
+                "data.cache_dir to another folder."
             )
         return image
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from dml.data.read_image import opened, read_image
 from dml.data.split import Entry, Split
-from dml.errors import Note, UserError, quote
+from dml.errors import UserError, note, quote
 
 T = TypeVar("T")
 TAIL_BYTES = 1024
@@ -76,7 +76,7 @@ def _check_class_names(names: Sequence[str]) -> None:
         )
     if groups := _grouped(names, map(str.casefold, names)):
         more = f" (and {len(groups) - 1:,} more such pairs)" if len(groups) > 1 else ""
-        _note(
+        note(
             f"The classes '{groups[0][0]}' and '{groups[0][1]}'{more} differ only in upper and lower case: if they are "
             "one class, give them one name."
         )
@@ -123,12 +123,12 @@ def _check_something_to_find(split: Split) -> None:
             f"The dataset has no test class with a second image to find, beginning with {quote(alone)}."
         )
     if len(np.unique(searched)) == 1:
-        _note(
+        note(
             f"The dataset has one class to search, '{split.classes[searched[0]]}': whatever is found is right, so the "
             "figures say nothing."
         )
     if alone:
-        _note(
+        note(
             f"The dataset has test classes without a second image to find: {quote(alone)}; "
             "their images are searched but not counted as queries."
         )
@@ -166,7 +166,7 @@ def without_bad_files(split: Split) -> tuple[Split, list[str]]:
         return split, []
     left_out = [entry.name for entry in _on_disk(split.entries()) if entry.image in bad]
     more = f" and {len(left_out) - LISTED:,} more" if len(left_out) > LISTED else ""
-    _note(
+    note(
         f"Images that cannot be decoded are left out, {len(left_out):,}: {', '.join(left_out[:LISTED])}{more}."
     )
     kept: dict[str, Any] = {
@@ -207,7 +207,7 @@ def _problems(files: Sequence[Path], decode: bool) -> list[str | None]:
     bad = {file for file, found in zip(files, problems, strict=True) if found}
     for message, of in warned.items():
         if good := sorted(str(file) for file in {*of} - bad):
-            _note(f"{quote(good)}: {message}")
+            note(f"{quote(good)}: {message}")
     return problems
 
 
@@ -219,7 +219,7 @@ def warn_of_copies(split: Split) -> None:
     tests = [group for group in groups if _is_sure_hit(group, split.gallery is not None)]
     across = [group for group in groups if len({image.role == "train" for image in group}) > 1]
     first, second, *_ = (tests or across or groups)[0]
-    _note(
+    note(
         f"{sum(map(len, groups)):,} images are byte for byte the same as another, such as '{first.name}' and "
         f"'{second.name}'; in {len(tests):,} such groups a query finds its own copy, and {len(across):,} are in "
         "both training and test: leave the copies out, or report them with the figures."
@@ -252,10 +252,6 @@ def _tail(file: Path) -> bytes:
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - TAIL_BYTES))
         return stream.read()
-
-
-def _note(message: str) -> None:
-    warnings.warn(message, Note, stacklevel=4)
 
 
 def _digest(file: Path) -> bytes:

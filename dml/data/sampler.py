@@ -1,6 +1,5 @@
 """Batches of P classes with K images each, and a seed to augment each image."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from itertools import chain, count, islice
 from typing import Literal, NamedTuple
@@ -8,7 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
-from dml.errors import Note, UserError
+from dml.errors import UserError, note
 
 USUAL_P, USUAL_K = 16, 5
 
@@ -152,7 +151,7 @@ def _fitted(key: str, value: int | Literal["auto"], usual: int, most: int, why: 
     if value != "auto":
         return value
     if most < usual:
-        warnings.warn(f"sampler.{key}={most} in place of {usual}: {why}.", Note, stacklevel=3)
+        note(f"sampler.{key}={most} in place of {usual}: {why}.")
     return min(usual, most)
 
 

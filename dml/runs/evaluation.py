@@ -1,7 +1,6 @@
 """Evaluation of a checkpoint, from the checkpoint alone."""
 
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from dml.config.evaluation import check_evaluation
 from dml.config.limits import check_limits
 from dml.data.split import Split, describe, fingerprint
 from dml.distributed import is_first_process
-from dml.errors import Note, UserError
+from dml.errors import UserError, note
 from dml.module import EvaluationModule
 from dml.reporting.data import report
 from dml.retrieval.audit import audit
@@ -86,11 +85,10 @@ def compare_fingerprint(split: Split, trained: str | None) -> None:
     """Warn if the split is not the one that the run trained on."""
     if trained not in (None, found := fingerprint(split)):
         why = "has other images, classes or roles" if len(split.train) else "holds no training images"
-        message = (
+        note(
             f"The dataset {why}: its split fingerprint is {found}, and was {trained} in training, so the figures are "
             "those of the run only if the test images are the same."
         )
-        warnings.warn(message, Note, stacklevel=2)
 
 
 def build_tester(config: DictConfig, run: DictConfig) -> pl.Trainer:

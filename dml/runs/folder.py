@@ -2,13 +2,12 @@
 
 import os
 import time
-import warnings
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from dml.errors import Note, permitted
+from dml.errors import note, permitted
 
 # What tests write.
 OF_A_TEST = (
@@ -75,4 +74,4 @@ def set_aside(folder: str | Path, names: Iterable[str]) -> None:
         for name in found:
             (older / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(Path(folder) / name, older / name)
-    warnings.warn(Note(f"{folder} held an earlier run's {', '.join(found)}: moved to {older}."), stacklevel=2)
+    note(f"{folder} held an earlier run's {', '.join(found)}: moved to {older}.")

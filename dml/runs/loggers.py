@@ -2,14 +2,13 @@
 
 import csv
 import shutil
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
-from dml.errors import Note, permitted
+from dml.errors import note, permitted
 from dml.runs.failures import whole_file
 from dml.runs.folder import create
 
@@ -92,7 +91,7 @@ def keep_metrics(folder: Path, before: int) -> None:
         kept = create(folder / "older") / METRICS
         shutil.copyfile(file, kept)
         lines = f"{lost} damaged line{'s' if lost > 1 else ''}"
-        warnings.warn(Note(f"{file} goes on without {lines}; it is kept as it was: {kept}."), stacklevel=2)
+        note(f"{file} goes on without {lines}; it is kept as it was: {kept}.")
     rows = [row for row in whole if int(row["step"]) < before]
     if rows:
         rewrite(file, rows, list(rows[0]))

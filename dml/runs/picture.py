@@ -7,7 +7,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from dml.errors import Note, UserError
+from dml.errors import UserError, note
 from dml.runs.failures import whole_file
 
 
@@ -31,4 +31,4 @@ def noted(file: Path, done: str) -> Iterator[None]:
         yield
     except (OSError, MemoryError, UserError) as error:
         reason = str(error).rstrip(".") or "out of memory"
-        warnings.warn(Note(f"{file} could not be {done} ({reason}); all figures are written."), stacklevel=3)
+        note(f"{file} could not be {done} ({reason}); all figures are written.")

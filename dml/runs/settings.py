@@ -7,12 +7,11 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from lightning_utilities.core.rank_zero import rank_zero_warn
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 
 from dml.config.check import leaves, origin
-from dml.errors import Note, UserError
+from dml.errors import UserError, note
 
 # Where a run lies, what it runs on and what it shows: none of these changes what is learnt.
 WITHOUT_INFLUENCE = re.compile(
@@ -89,7 +88,7 @@ class NewSettings(pl.Callback):
         checkpoint["lr_schedulers"] = [scheduler.state_dict()]
         try_step(optimizer, state)
         if was != now:
-            rank_zero_warn(f"The learning rate at step {step} is {now:.4g} (was {was:.4g}).", category=Note)
+            note(f"The learning rate at step {step} is {now:.4g} (was {was:.4g}).")
 
 
 def try_step(optimizer: Optimizer, state: dict[str, Any]) -> None:

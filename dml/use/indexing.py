@@ -3,7 +3,6 @@
 import csv
 import fnmatch
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,7 +14,7 @@ from dml.config.check import check
 from dml.config.evaluation import checkpoint_file
 from dml.config.limits import check_limits
 from dml.distributed import is_first_process
-from dml.errors import Note, UserError
+from dml.errors import UserError, note
 from dml.runs.failures import whole_file
 from dml.runs.folder import set_aside
 from dml.runs.queries import TEXT
@@ -79,8 +78,8 @@ def add_images(config: DictConfig, folder: Path) -> State:
     listed = found.without(items.names)
     if not listed.names:
         raise UserError(f"add={config.add}: all {len(found.names):,} images are in the index already.")
-    if (known := len(found.names) - len(listed.names)) and is_first_process():
-        warnings.warn(Note(f"{known:,} images are in the index already and are left out."), stacklevel=2)
+    if known := len(found.names) - len(listed.names):
+        note(f"{known:,} images are in the index already and are left out.")
     path = config.ckpt_path or checkpoint_file(folder / state.checkpoint)
     trained = load(path, device="cpu", trust=config.trust)
     check_model(state, trained, path)
@@ -152,11 +151,10 @@ def report_skipped(folder: Path, listed: Listed, problems: dict[int, str]) -> No
         raise UserError(f"None of the {len(rows):,} images can be read, the first because: {rows[0][1]}")
     if rows:
         more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
-        message = (
+        note(
             f"{len(rows):,} of {len(listed.names):,} images cannot be read and are left out, listed in "
             f"{folder / SKIPPED}: {', '.join(name for name, _ in rows[:NAMED])}{more}."
         )
-        warnings.warn(Note(message), stacklevel=2)
 
 
 def describe(state: State) -> str:

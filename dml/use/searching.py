@@ -1,7 +1,6 @@
 """Searches an index for the images nearest to others: `python -m dml.search`."""
 
 import csv
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
 from dml.config.evaluation import checkpoint_file
-from dml.errors import Note, UserError
+from dml.errors import UserError, note
 from dml.runs.failures import whole_file
 from dml.runs.folder import set_aside
 from dml.runs.picture import save_picture
@@ -48,8 +47,7 @@ def run(config: DictConfig) -> list[list[Found]]:
     check_model(state, trained, path)
     queries, z_QD = embed_queries(trained, list_queries(Path(config.image)), config.data)
     if config.k > len(items):
-        message = f"k={config.k} is more than the {len(items):,} images of the index: all are given."
-        warnings.warn(Note(message), stacklevel=2)
+        note(f"k={config.k} is more than the {len(items):,} images of the index: all are given.")
     ids_QK, S_QK = engine.search(z_QD, min(config.k, len(items)))
     found = [
         [Found(int(np.searchsorted(items.ids, n)), float(s)) for n, s in zip(*row, strict=True) if n >= 0]
@@ -94,10 +92,7 @@ def embed_queries(
     if not rows:
         raise UserError(problems[0])
     if problems:
-        message = (
-            f"{len(problems):,} of {len(images):,} queries cannot be read and are left out: {problems[0]}"
-        )
-        warnings.warn(Note(message), stacklevel=2)
+        note(f"{len(problems):,} of {len(images):,} queries cannot be read and are left out: {problems[0]}")
     kept = Listed(listed.root, *([names[n] for n in rows] for names in listed[1:]))
     return kept, np.concatenate(z)
 

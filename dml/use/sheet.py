@@ -1,6 +1,5 @@
 """A contact sheet: each row a query and the images nearest to it."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dml.callbacks.retrieval_grid import QUERY, show
-from dml.errors import Note, UserError
+from dml.errors import UserError, note
 from dml.use.embedding import TrainedEmbedder
 
 FOUND = "#808080"
@@ -41,11 +40,10 @@ def draw(
             axis.set_axis_on()
             show(axis, _image(trained, file, missing), title, colour)
     if missing:
-        message = (
+        note(
             f"Grey tiles stand for {len(missing):,} images that cannot be read, such as {missing[0]}: root=… gives the "
             "folder that holds the index's images now."
         )
-        warnings.warn(Note(message), stacklevel=2)
     return figure
 
 

@@ -2,12 +2,11 @@
 
 import os
 import re
-import warnings
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from dml.data.split import Entry, Split
-from dml.errors import Note, UserError, quote
+from dml.errors import UserError, note, quote
 
 EXTENSIONS = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 
@@ -105,8 +104,7 @@ def entries_of(
         strays += [file for file in files if not _is_image(file)]
     strays += [entry for entry in listing(folder) if _is_image(entry) and not entry.is_dir()]
     if strays:
-        skipped = quote([str(stray) for stray in strays])
-        warnings.warn(f"Not an image of a class, so skipped: {skipped}.", Note, stacklevel=2)
+        note(f"Not an image of a class, so skipped: {quote([str(stray) for stray in strays])}.")
     return entries
 
 

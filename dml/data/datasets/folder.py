@@ -1,12 +1,11 @@
 """Your own images, one folder per class."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from dml.data.datasets.annotations import entries_of, folders_of, split_by_class
 from dml.data.split import Split
-from dml.errors import Note, UserError, quote
+from dml.errors import UserError, note, quote
 
 LAYOUTS = "<class>/<image>, or train/ and test/ (or train/, query/ and gallery/) with <class>/<image> in each"
 ROLES = {"train": "train", "test": "query", "query": "query", "gallery": "gallery"}
@@ -81,11 +80,10 @@ def _sides(root: Path) -> dict[str, Path]:
         if (same := sides.get(folder.name.lower(), folder)) != folder:
             raise UserError(f"{root} holds both {folder.name}/ and {same.name}/: put their classes into one.")
     if unused:
-        message = (
+        note(
             f"{root}/{unused[0]} is not used: protocol=paper validates on the test classes, protocol=holdout on "
             "training classes held out."
         )
-        warnings.warn(message, Note, stacklevel=3)
     return sides
 
 

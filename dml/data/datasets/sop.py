@@ -1,13 +1,12 @@
 """Stanford Online Products: 120,053 photographs of 22,634 products."""
 
-import warnings
 from collections import defaultdict
 from pathlib import Path
 
 from dml.data.datasets.annotations import parse_lines
 from dml.data.download import Origin, Source, folder_of
 from dml.data.split import Counts, Entry, Split, check_counts
-from dml.errors import Note, quote
+from dml.errors import note, quote
 
 TOP = "Stanford_Online_Products"
 COUNTS = Counts(train_classes=11_318, test_classes=11_316, train_images=59_551, query_images=60_502)
@@ -48,10 +47,8 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
     for image in entries:
         listings[image.label].add(image.name.rpartition("_")[0])
     if mixed := [product for product, names in listings.items() if len(names) > 1]:
-        warnings.warn(
+        note(
             f"By their file names, the images of {quote(mixed)} in {top} come from more than one listing: labels may "
-            "be swapped.",
-            Note,
-            stacklevel=2,
+            "be swapped."
         )
     return check_counts(Split.of_files(entries), counts, "Stanford Online Products", root)
