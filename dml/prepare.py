@@ -11,8 +11,6 @@ What is there already is checked and left as it is, so running it again does no 
 import argparse
 import shlex
 import shutil
-import sys
-import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -23,14 +21,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dml.config.check import check
-from dml.config.cli import CONF
+from dml.config.cli import CONF, one_sentence
 from dml.data.checks import BadFiles, check_dataset, copies
 from dml.data.download import check_md5, extract
 from dml.data.split import Split, describe
-from dml.errors import Note, UserError, permitted, printed_notes
+from dml.errors import UserError, note, permitted
 
 LOOSE = {".mat", ".txt", ".csv"}
-LISTED = 1000
 
 
 def datasets() -> list[str]:
@@ -72,9 +69,7 @@ def prepare(
             split = load(download=True) if "download" in config else load()
     else:
         if archives:
-            warnings.warn(
-                f"{root} holds {name} already, so nothing was unpacked into it.", Note, stacklevel=2
-            )
+            note(f"{root} holds {name} already, so nothing was unpacked into it.")
     check_dataset(split, decode=verify)
     return split
 
@@ -114,11 +109,9 @@ def adopt(archives: Sequence[Path], root: Path, dataset: ModuleType) -> list[str
     # The loose files first: they are in place even if an archive turns out to have been unpacked already.
     for archive in loose:
         if not (root / archive.name).exists():
-            try:
+            with permitted(root / archive.name):
                 root.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(archive, root / archive.name)
-            except OSError as error:
-                raise UserError(f"Cannot copy {archive} to {root}: {error.strerror}.") from None
     for archive in packed:
         extract(archive, root)
     return [archive.name for archive in packed]
@@ -135,15 +128,8 @@ def report_duplicates(split: Split) -> str:
     return "\n".join([f"Identical images under different classes: {len(lines)}", *sorted(lines)])
 
 
-def listed(problems: Sequence[str]) -> str:
-    """One line a file that cannot be used, up to 1,000 of them."""
-    lines = [f"  {problem.rpartition(': ')[0]}" for problem in problems[:LISTED]]
-    more = [f"  and {len(problems) - LISTED:,} more"] if len(problems) > LISTED else []
-    return "\n".join(lines + more)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m dml.prepare",
         description=__doc__,
@@ -158,24 +144,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_intermixed_args(argv)
     overrides = [override for override in given.overrides if override != "verify=true"]
     verify = given.verify or len(overrides) < len(given.overrides)
-    with printed_notes():
+    with one_sentence():
         try:
             split = prepare(given.dataset, given.root, given.archive, overrides, verify)
-        except UserError as error:
-            print(f"Error: {error}", file=sys.stderr)
-            if isinstance(error, BadFiles) and len(error.problems) > 1:
-                print(listed(error.problems), file=sys.stderr)
-            return 1
-        except KeyboardInterrupt:
-            print("Stopped; run the same command again to go on.", file=sys.stderr)
-            return 130
-    command = shlex.join([f"dataset={given.dataset}", *overrides])
-    print(describe(given.dataset, split))
-    print(f"Next: python -m dml.train {command} \"dataset.root='{given.root}'\"")
-    if given.duplicates:
-        print(report_duplicates(split))
-    return 0
+        except BadFiles as error:
+            each = [f"\n  {problem.rpartition(': ')[0]}" for problem in error.problems]
+            raise UserError(f"{error}{''.join(each) if len(each) > 1 else ''}") from None
+        command = shlex.join([f"dataset={given.dataset}", *overrides])
+        print(describe(given.dataset, split))
+        print(f"Next: python -m dml.train {command} \"dataset.root='{given.root}'\"")
+        if given.duplicates:
+            print(report_duplicates(split))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -6,4 +6,4 @@ from dml.prepare import main
 
 if __name__ == "__main__":
     print("Note: scripts/prepare.py is now python -m dml.prepare and will be removed.", file=sys.stderr)
-    sys.exit(main())
+    main()

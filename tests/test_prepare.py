@@ -43,7 +43,15 @@ def packed(folder: Path, form: str = "gztar") -> Path:
 
 
 def run(*arguments: object) -> int:
-    return prepare.main([str(argument) for argument in arguments])
+    """The command's exit status; Python itself prints the sentence that it ends with."""
+    try:
+        prepare.main([str(argument) for argument in arguments])
+    except SystemExit as ended:
+        if isinstance(ended.code, int):
+            return ended.code
+        print(ended.code, file=sys.stderr)
+        return 1
+    return 0
 
 
 @pytest.mark.parametrize(
@@ -203,7 +211,7 @@ def test_missing_and_empty_images_are_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("asked", ["--verify", "verify=true"])
 def test_all_bad_images_are_listed_at_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], asked: str
 ) -> None:
     write_tree(tmp_path, dict.fromkeys("abcd", 3))
     (tmp_path / "b" / "1.png").write_text("no image")
@@ -221,9 +229,6 @@ def test_all_bad_images_are_listed_at_once(
     assert first.endswith("(and 2 more such files).")
     for line, name in zip(listed, ["b/1.png", "c/2.png", "d/0.png"], strict=True):
         assert line.startswith(f"  {tmp_path}/{name} ")
-    monkeypatch.setattr(prepare, "LISTED", 2)
-    run("folder", "--root", tmp_path, asked)
-    assert capsys.readouterr().err.endswith("\n  and 1 more\n")
 
 
 def test_own_images_are_looked_into(tmp_path: Path) -> None:
@@ -250,20 +255,19 @@ def test_duplicates_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "under different classes: 1\na/0.png (class 'a') = b/0.png (class 'b')\n" in out
 
 
-def test_an_interrupt_is_no_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_interrupt_is_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> Split:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(folder, "load", interrupted)
     assert run("folder", "--root", tmp_path) == 130
-    assert "run the same command again" in capsys.readouterr().err
 
 
 def test_a_root_that_may_not_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"Cannot write to dataset.root=.*file: File exists"):
+    with pytest.raises(
+        UserError, match=r"dataset.root=.*file cannot be used \(file exists\): give another name"
+    ):
         prepare.prepare("cub", tmp_path / "file")
 
 
@@ -316,8 +320,7 @@ def test_the_command(
     monkeypatch.setattr(sys, "argv", [script, "folder", "--root", str(tmp_path)])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(Path(__file__).parents[1] / script), run_name="__main__")
-    assert ended.value.code == 1
-    *old_name, note, error = capsys.readouterr().err.splitlines()
+    *old_name, note = capsys.readouterr().err.splitlines()
     assert len(old_name) == (script == "scripts/prepare.py")
     assert note.startswith("Note: Not an image of a class, so skipped: ")
-    assert error.startswith("Error: The dataset has no test class with a second image")
+    assert str(ended.value.code).startswith("Error: The dataset has no test class with a second image")

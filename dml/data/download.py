@@ -8,21 +8,22 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import pooch
 import requests
 import rich.progress
 
-from dml.errors import UserError
+from dml.errors import UserError, permitted
 
 T = TypeVar("T")
 TIMEOUT_SECONDS = 30
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError)
+DAMAGED = (
+    *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, EOFError, NotImplementedError),
+    RecursionError,  # folders that Python's own functions can neither make nor remove
+)
 JUNK = "__MACOSX"
-DEEPEST = 100
 
 
 class Source(NamedTuple):
@@ -101,11 +102,9 @@ def acquire(root: Path, origin: Origin) -> None:
     Raises:
         UserError: `root` cannot be written; from `fetch` (with what else a person can do added) or `extract`.
     """
-    try:
+    with permitted(f"dataset.root={root}"):
         root.mkdir(parents=True, exist_ok=True)
         lock = (root / ".preparing").open("w")
-    except OSError as error:
-        raise UserError(f"Cannot write to dataset.root={root}: {error.strerror}.") from None
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for source in origin.sources:
@@ -134,19 +133,20 @@ def fetch(source: Source, root: Path) -> None:
     pooch.get_logger().setLevel("WARNING")
     downloader = pooch.HTTPDownloader(progressbar=True, timeout=TIMEOUT_SECONDS)
     md5 = source.md5 and f"md5:{source.md5}"
-    try:
-        pooch.retrieve(source.url, md5, file.name, file.parent, downloader=downloader)
-    except requests.HTTPError as error:
-        raise UserError(f"{source.url} is not to be had ({error}).") from None
-    except requests.RequestException as error:
-        raise UserError(f"Cannot fetch {source.url} ({error}): check the network, then run again.") from None
-    except OSError as error:
-        raise UserError(f"Cannot write {file}: {error.strerror or error}.") from None
-    except ValueError:
-        raise UserError(
-            f"{source.url} is not the file expected (its md5 is not {source.md5}) and was deleted: run again, or get "
-            "it elsewhere."
-        ) from None
+    with permitted(file):
+        try:
+            pooch.retrieve(source.url, md5, file.name, file.parent, downloader=downloader)
+        except requests.HTTPError as error:
+            raise UserError(f"{source.url} is not to be had ({error}).") from None
+        except requests.RequestException as error:
+            raise UserError(
+                f"Cannot fetch {source.url} ({error}): check the network, then run again."
+            ) from None
+        except ValueError:
+            raise UserError(
+                f"{source.url} is not the file expected (its md5 is not {source.md5}) and was deleted: run again, or "
+                "get it elsewhere."
+            ) from None
 
 
 def check_md5(file: Path, md5: str | None, remedy: str) -> None:
@@ -191,27 +191,15 @@ def _unpack(archive: Path, file: BinaryIO, staging: Path) -> None:
     # A tar first: one that ends with a zip passes for a zip.
     if tarfile.is_tarfile(archive):
         with tarfile.open(fileobj=file) as tar:
-            tar.extractall(staging, filter=partial(_shallow, archive))
+            tar.extractall(staging, filter="data")
         return
     with zipfile.ZipFile(file) as opened:
         for info in opened.infolist():
-            _check_depth(archive, info.filename)
             if info.flag_bits & 1:
                 raise UserError(f"{archive} is locked with a password: get the version without one.")
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise UserError(f"{archive} holds {info.filename!r}, a link: not unpacked.")
         opened.extractall(staging)
-
-
-def _shallow(archive: Path, member: tarfile.TarInfo, path: Any) -> tarfile.TarInfo | None:
-    _check_depth(archive, member.name)
-    return tarfile.data_filter(member, path)
-
-
-def _check_depth(archive: Path, name: str) -> None:
-    """Refuse what Python's own functions, which call themselves for each folder, can neither make nor remove."""
-    if name.count("/") > DEEPEST:
-        raise UserError(f"{archive} holds folders more than {DEEPEST} deep: it is no dataset, get another.")
 
 
 def _place(staging: Path, folder: Path, archive: Path) -> None:

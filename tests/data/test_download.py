@@ -110,7 +110,7 @@ def test_a_disk_that_fills_up_while_fetching(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("tempfile.NamedTemporaryFile", full)
-    with pytest.raises(UserError, match=r"Cannot write .*file.bin: No space left on device"):
+    with pytest.raises(UserError, match=r"file.bin cannot be used \(no space left on device\): free some"):
         fetch(source, tmp_path)
 
 
@@ -178,21 +178,6 @@ def test_nothing_is_written_outside(tmp_path: Path, name: str, form: str) -> Non
         extract(archive, tmp_path / "root")
     assert {path.name for path in tmp_path.iterdir()} <= {archive.name, "root"}
     assert not Path("/evil.txt").exists()
-
-
-@pytest.mark.parametrize("form", ["zip", "tar", "tar with every folder"])
-def test_folders_too_deep_to_be_removed_again(tmp_path: Path, form: str) -> None:
-    name = "top" + "/n" * 1500
-    if form == "zip":
-        archive = make_zip(tmp_path / "a.zip", {f"{name}/a.txt": ""})
-    elif form == "tar":
-        archive = make_tar(tmp_path / "a.tgz", [member(f"{name}/a.txt")])
-    else:
-        folders = [member("top" + "/n" * depth, tarfile.DIRTYPE) for depth in range(1500)]
-        archive = make_tar(tmp_path / "a.tgz", folders)
-    with pytest.raises(UserError, match=r"^.*a.(zip|tgz) holds folders more than 100 deep"):
-        extract(archive, tmp_path / "root")
-    assert left_in(tmp_path / "root") == []
 
 
 @pytest.mark.parametrize(
