@@ -51,9 +51,6 @@ def prepare(
         archives: archives, or loose annotation files, that lie elsewhere.
         overrides: of the dataset's keys, such as "dataset.subset=small2".
         verify: decode every image, not its header alone.
-
-    Raises:
-        UserError: it cannot be had, or is not what it should be; see `check_dataset`.
     """
     config = split_config(name, root, overrides)
     load = instantiate(config)

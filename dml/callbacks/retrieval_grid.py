@@ -1,6 +1,7 @@
 """Picture of test queries and their nearest images."""
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +21,7 @@ from dml.retrieval.index import Neighbours, nearest
 from dml.runs.picture import save_picture
 
 RIGHT, WRONG, QUERY = "#1a9641", "#d7191c", "#404040"
+Tile = tuple[torch.Tensor, str, str]  # image (C, H, W), title, colour
 
 
 class RetrievalGrid(pl.Callback):
@@ -73,18 +75,27 @@ def search(evaluation: EvaluationSet, z_ND: torch.Tensor, rows: np.ndarray, k: i
 
 def draw(data: EmbeddingDataModule, query_Q: np.ndarray, found: Neighbours) -> Figure:
     """One row per query: the query, then its nearest images."""
-    images, labels = data.test_dataloader().dataset, data.evaluation_set("test").labels
-    columns = found.index_QK.shape[1] + 1
-    figure = Figure(figsize=(1.5 * columns, 1.75 * len(query_Q)), dpi=120, layout="constrained")
-    axes = figure.subplots(len(query_Q), columns, squeeze=False)
-    for row, query in enumerate(query_Q.tolist()):
-        name = str(data.classes[labels[query]])
-        show(axes[row, 0], images[query]["image"], name, QUERY)
-        matches = zip(found.index_QK[row].tolist(), found.similarity_QK[row].tolist(), strict=True)
-        for axis, (index, similarity) in zip(axes[row, 1:], matches, strict=True):
-            other = str(data.classes[labels[index]])
-            title = f"{similarity:.2f}" if other == name else f"{similarity:.2f}  {other}"
-            show(axis, images[index]["image"], title, RIGHT if other == name else WRONG)
+    images, rows = data.test_dataloader().dataset, list[list[Tile]]()
+    names = [str(data.classes[label]) for label in data.evaluation_set("test").labels]
+    columns = query_Q, found.index_QK, found.similarity_QK
+    for query, index_K, similarity_K in zip(*(column.tolist() for column in columns), strict=True):
+        rows.append([(images[query]["image"], names[query], QUERY)])
+        for n, similarity in zip(index_K, similarity_K, strict=True):
+            right = names[n] == names[query]
+            title = f"{similarity:.2f}" if right else f"{similarity:.2f}  {names[n]}"
+            rows[-1].append((images[n]["image"], title, RIGHT if right else WRONG))
+    return sheet(rows)
+
+
+def sheet(rows: Sequence[Sequence[Tile]]) -> Figure:
+    """Rows of images, each with its title and the colour of its frame; they may differ in length."""
+    columns = max(map(len, rows))
+    figure = Figure(figsize=(1.5 * columns, 1.75 * len(rows)), dpi=120, layout="constrained")
+    for axes, row in zip(figure.subplots(len(rows), columns, squeeze=False), rows, strict=True):
+        for axis in axes[len(row) :]:
+            axis.set_axis_off()
+        for axis, tile in zip(axes, row, strict=False):
+            show(axis, *tile)
     return figure
 
 

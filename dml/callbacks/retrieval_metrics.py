@@ -19,7 +19,25 @@ from dml.retrieval.metrics import METRICS, Metric, QueryMetrics, query_metrics, 
 from dml.retrieval.ranking import Ranking
 
 
-class RetrievalMetrics(pl.Callback):
+class EmbeddingCollector(pl.Callback):
+    """Collects in its `store` what the network returns for the batches of each validation and test."""
+
+    def __init__(self) -> None:
+        self.store = EmbeddingStore()
+
+    def on_validation_epoch_start(self, *args: Any) -> None:
+        self.store.clear()
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *index: int
+    ) -> None:
+        self.store.add(batch["index"], outputs)
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+
+
+class RetrievalMetrics(EmbeddingCollector):
     """Logs `val/recall_at_K` in validation, and in the test `test/recall_at_K`, the other metrics, NMI and AMI.
 
     Other callbacks find the embeddings and each query's values here once the epoch has ended.
@@ -44,28 +62,11 @@ class RetrievalMetrics(pl.Callback):
     def __init__(
         self, ks: Sequence[int], metrics: Mapping[str, Metric | None] | None = METRICS, nmi: bool = True
     ) -> None:
+        super().__init__()
         self.ks, self.nmi = ks, nmi
         self.metrics = {name: metric for name, metric in (metrics or {}).items() if metric is not None}
-        self.store = EmbeddingStore()
         # The figures are the same on every process already; averaging them could change the last digit.
         warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
-
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.store.clear()
-
-    def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: dict[str, Tensor],
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self.store.add(batch["index"], outputs)
-
-    on_test_epoch_start = on_validation_epoch_start
-    on_test_batch_end = on_validation_batch_end
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         evaluation = data_of(trainer).evaluation_set("val")
@@ -97,11 +98,7 @@ class RetrievalMetrics(pl.Callback):
 
 
 def retrieval_metrics_of(trainer: pl.Trainer) -> RetrievalMetrics:
-    """The trainer's `RetrievalMetrics`, which others read embeddings and values from.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The trainer's `RetrievalMetrics`, which others read embeddings and values from; it must have one."""
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, RetrievalMetrics):
             return callback

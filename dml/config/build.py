@@ -34,11 +34,7 @@ def without_lambda(node: Any) -> Any:
 
 
 def build(config: DictConfig, **extra: Any) -> Any:
-    """The object that `config._target_` describes; a key it does not know is an error that names it.
-
-    Raises:
-        UserError: the target refuses the keys or their values.
-    """
+    """The object that `config._target_` describes; a key or value that it refuses is a UserError that names it."""
     # Hydra resolves interpolations of nodes that others refer to in place; here `config` stays as it is.
     plain = resolved(config)
     try:
@@ -53,11 +49,7 @@ def build(config: DictConfig, **extra: Any) -> Any:
 
 
 def check_run(config: DictConfig) -> None:
-    """Check a training configuration and build all that needs no data, before anything is read or written.
-
-    Raises:
-        UserError: a key or a value is refused.
-    """
+    """Check a training configuration and build all that needs no data, before anything is read or written."""
     check_config(config)
     try_out(config)
     build_module(config, num_classes=2)
@@ -65,11 +57,7 @@ def check_run(config: DictConfig) -> None:
 
 
 def try_out(config: DictConfig) -> None:
-    """Build what needs no data and throw it away, so that a bad value is refused before the dataset is read.
-
-    Raises:
-        UserError: a value is refused.
-    """
+    """Build what needs no data and throw it away, so that a bad value is refused before the dataset is read."""
     loss = build_loss(config.loss, num_classes=2)
     build_memory(config, embedding_dim=1)
     build_regularizer(config)
@@ -157,11 +145,7 @@ def compiled(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 
 
 def build_memory(config: DictConfig, embedding_dim: int) -> CrossBatchMemory | None:
-    """The memory of past batches, if there is one.
-
-    Raises:
-        UserError: each process's own batch is to be compared with itself alone.
-    """
+    """The memory of past batches, if there is one."""
     if config.get("memory") is None:
         return None
     if config.sampler.get("scope") == "local":

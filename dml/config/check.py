@@ -26,11 +26,7 @@ RULES = ConfigDict(strict=True, arbitrary_types_allowed=True)
 
 
 def check_config(config: DictConfig) -> None:
-    """Check every key and value of a training configuration, and turn words such as `no` into booleans.
-
-    Raises:
-        UserError: nothing reads a key, or a value is not what its reader takes; the message names the key.
-    """
+    """Check every key and value of a training configuration, and turn words such as `no` into booleans."""
     if config.protocol == "verification":
         raise UserError(
             "protocol=verification judges a checkpoint: train with protocol=paper or holdout, then python -m "
@@ -109,11 +105,7 @@ def check(node: DictConfig, path: str = "") -> None:
 
 
 def resolved(node: DictConfig) -> Any:
-    """The part as plain containers, interpolations replaced by their values.
-
-    Raises:
-        UserError: an interpolation cannot be resolved.
-    """
+    """The part as plain containers, interpolations replaced by their values."""
     try:
         return OmegaConf.to_container(node, resolve=True)
     except InterpolationResolutionError as error:
@@ -195,11 +187,7 @@ def _is_referred(where: str, read: Set[str]) -> bool:
 
 
 def _arguments(target: str | None, path: str) -> tuple[dict[str, Any], bool]:
-    """Types of a target's arguments, and whether it takes any others too.
-
-    Raises:
-        UserError: there is no such target.
-    """
+    """Types of a target's arguments, and whether it takes any others too."""
     if target is None:
         return {}, False
     try:
@@ -218,15 +206,12 @@ def _arguments(target: str | None, path: str) -> tuple[dict[str, Any], bool]:
 
 
 def valid(value: Any, kind: Any, where: str) -> Any:
-    """The value, or the boolean that a word such as `no` means.
+    """The value, or the boolean that a word such as `no` means; a UserError if it is not of this type, or not finite.
 
     Args:
         value: of plain containers.
         kind: a type annotation.
         where: its key.
-
-    Raises:
-        UserError: it is not of this type, or not finite.
     """
     try:
         text = json.dumps(value, allow_nan=False)

@@ -12,11 +12,7 @@ from dml.errors import UserError
 
 
 def check_evaluation(config: DictConfig) -> None:
-    """Check an evaluation's configuration without reading its checkpoint; a run's folder stands for its best one.
-
-    Raises:
-        UserError: nothing reads a key, or there is neither a checkpoint nor a model and a dataset.
-    """
+    """Check an evaluation's configuration without reading its checkpoint; a run's folder stands for its best one."""
     if unread := sorted(map(str, config.keys() - EVALUATION)):
         raise UserError(
             f"{unread[0]}=… has no effect: the checkpoint gives all but its dataset's and data's keys; leave it out."
@@ -42,11 +38,7 @@ def check_evaluation(config: DictConfig) -> None:
 
 
 def checkpoint_file(ckpt_path: object) -> str:
-    """The file of a checkpoint; a run's folder stands for its best one.
-
-    Raises:
-        UserError: there is no such file.
-    """
+    """The file of a checkpoint, which must be there; a run's folder stands for its best one."""
     path = Path(str(ckpt_path))
     if path.is_dir():
         path = path / "checkpoints" / "best.ckpt"

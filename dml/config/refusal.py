@@ -26,7 +26,7 @@ def explain(error: HydraException, conf: str, name: str, arguments: Sequence[str
     Args:
         error: one of `REFUSED`.
         conf: folder of the configurations.
-        name: of the command's own configuration, such as "train".
+        name: of the command's own, such as "train".
         arguments: the command line.
     """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
@@ -60,9 +60,8 @@ def _meant(guess: str | None) -> str:
 
 def _options(group: Path) -> Iterator[tuple[str, str]]:
     """Each option of a group by its own name and by that of its target, such as MultiSimilarityLoss."""
-    for file in sorted(
-        group.glob("*.yaml"), key=lambda file: -len(file.stem)
-    ):  # of several the shortest name wins
+    # Of several the shortest name wins.
+    for file in sorted(group.glob("*.yaml"), key=lambda file: -len(file.stem)):
         yield str(OmegaConf.select(OmegaConf.load(file), "_target_")).rpartition(".")[2], file.stem
         yield file.stem, file.stem
 
@@ -75,7 +74,7 @@ def _keys(conf: str, name: str, overrides: Iterable[str]) -> Iterator[tuple[str,
             config = compose(name, list(overrides))
         except REFUSED:
             config = compose(name)
-    keys = sorted(_dotted(OmegaConf.to_container(config, resolve=False)), key=len, reverse=True)
+    keys = sorted(_dotted(OmegaConf.to_container(config)), key=len, reverse=True)
     yield from ((key.rpartition(".")[2], key) for key in keys)
     yield from ((key, key) for key in keys)
 

@@ -22,9 +22,6 @@ class ImageCache:
     Args:
         folder: of the cache's files; may be deleted at any time.
         recipe: names what is done to an image; each recipe, PIL and torchvision version has files of its own.
-
-    Raises:
-        UserError: the folder cannot be made.
     """
 
     def __init__(self, folder: Path, recipe: str) -> None:

@@ -33,9 +33,6 @@ def check_dataset(split: Split, decode: bool = False, trains: bool = True) -> No
         split: the dataset.
         decode: decode every file, rather than read its header.
         trains: whether it is trained on; where not, there may be no training images, and their files may be gone.
-
-    Raises:
-        UserError: from `check_split` or `check_files`.
     """
     check_split(split, trains)
     if not trains:
@@ -100,9 +97,8 @@ def _check_listed_once(images: Sequence[Entry]) -> None:
 
     def real(image: Entry) -> str:
         folder, name = os.path.split(image.image)
-        return (
-            os.path.realpath(image.image) if os.path.islink(image.image) else f"{real_folder(folder)}/{name}"
-        )
+        is_link = os.path.islink(image.image)
+        return os.path.realpath(image.image) if is_link else f"{real_folder(folder)}/{name}"
 
     files = _on_disk(images)
     for first, second, *_ in _grouped(files, map(real, files)):
@@ -144,15 +140,9 @@ class BadFiles(UserError):
 
 
 def check_files(files: Sequence[Path], decode: bool = False) -> None:
-    """Check that every file is an image.
+    """Raise `BadFiles` if some files are missing, locked, empty, thinner than 1:256, no images or, if decoded, damaged.
 
-    Args:
-        files: to check.
-        decode: decode them fully; else only headers are read, about 0.1 ms a file, and a file that is damaged further
-            on is found when it is decoded.
-
-    Raises:
-        BadFiles: some are missing, locked, empty, thinner than 1:256, no images or, if decoded, damaged.
+    Without `decode` only headers are read, about 0.1 ms a file; what is damaged further on is found in training.
     """
     if problems := [problem for problem in _problems(files, decode) if problem]:
         raise BadFiles(problems)
@@ -241,7 +231,7 @@ def copies(split: Split) -> list[list[Entry]]:
     images = list(split.entries())
     in_memory = [image for image in images if isinstance(image.image, np.ndarray)]
     same = _on_disk(images)
-    for key in (os.path.getsize, _tail, _digest):
+    for key in (os.path.getsize, _tail, lambda file: hashlib.sha256(file.read_bytes()).digest()):
         groups = _grouped(same, _of_each(key, [file.image for file in same]))
         same = [file for group in groups for file in group]
     return _grouped(in_memory, [image.image.tobytes() for image in in_memory]) + groups
@@ -252,10 +242,6 @@ def _tail(file: Path) -> bytes:
     with file.open("rb") as stream:
         stream.seek(max(0, file.stat().st_size - TAIL_BYTES))
         return stream.read()
-
-
-def _digest(file: Path) -> bytes:
-    return hashlib.sha256(file.read_bytes()).digest()
 
 
 def _grouped(items: Sequence[T], keys: Iterable[Hashable]) -> list[list[T]]:

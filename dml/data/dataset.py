@@ -86,11 +86,7 @@ class ImageDataset(Dataset[dict[str, Any]]):
 
 
 def collate(items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-    """The items as one batch, as torch does it.
-
-    Raises:
-        UserError: the images differ in size.
-    """
+    """The items as one batch, as torch does it; their images must be of one size."""
     sizes = sorted({tuple(item["image"].shape[1:]) for item in items})
     if len(sizes) > 1:
         (height, width), (other_height, other_width) = sizes[:2]

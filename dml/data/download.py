@@ -65,15 +65,7 @@ def folder_of(root: Path, origin: Origin, download: bool) -> Path:
 def located(root: Path, origin: Origin, find: Callable[[], T | None], sought: str, download: bool) -> T:
     """What `find` returns, fetched and unpacked first if that is None and `download` is set.
 
-    Args:
-        root: the dataset's root.
-        origin: of the dataset.
-        find: looks for the dataset.
-        sought: what it looks for, for a person to read.
-        download: whether to fetch and unpack; otherwise nothing is changed.
-
-    Raises:
-        UserError: `root` does not hold the dataset, or is itself what a source unpacks to; from `acquire`.
+    A UserError if `root` does not hold what is `sought`, or is itself what a source unpacks to.
     """
     found = find()
     if found is not None:
@@ -98,9 +90,6 @@ def acquire(root: Path, origin: Origin) -> None:
     """Fetch and unpack the sources that `root` does not hold unpacked; an archive that lies there is used.
 
     Of several processes one does this, and the others wait.
-
-    Raises:
-        UserError: `root` cannot be written; from `fetch` (with what else a person can do added) or `extract`.
     """
     with permitted(f"dataset.root={root}"):
         root.mkdir(parents=True, exist_ok=True)
@@ -119,11 +108,7 @@ def acquire(root: Path, origin: Origin) -> None:
 
 
 def fetch(source: Source, root: Path) -> None:
-    """Download a source to its place in `root`; one that is there already is checked and left as it is.
-
-    Raises:
-        UserError: no network, a dead address, a broken connection, a full disk, or another md5.
-    """
+    """Download a source to its place in `root`; one that is there already is checked and left as it is."""
     file = root / source.file
     if file.is_file():
         check_md5(file, source.md5, "delete or rename it, then run again")

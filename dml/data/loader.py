@@ -35,12 +35,7 @@ class TimedLoader(DataLoader[Any]):
     """A DataLoader that waits a limited time for a batch.
 
     Torch's own `timeout` does not see a worker that is stopped after it announced a batch: the process then waits for
-    the batch's memory, without a limit.
-
-    Args:
-        dataset: the images.
-        seconds: to wait for a batch; 0 waits for ever.
-        options: of `DataLoader`.
+    the batch's memory, without a limit. With 0 `seconds` it waits for ever.
     """
 
     def __init__(self, dataset: Dataset[Any], seconds: float = 0, **options: Any) -> None:
@@ -65,11 +60,6 @@ class TrainLoader(TimedLoader):
     Lightning saves and restores `state_dict` with the loop's progress, so a resumed run sees the batches that an
     unbroken run would have seen. There is no `set_epoch`: Lightning calls it late when it resumes, and counts an
     epoch that `max_steps` cut short as a whole one.
-
-    Args:
-        dataset: the training images; takes a `SampleKey`.
-        sampler: chooses the batches.
-        options: of `TimedLoader`.
     """
 
     def __init__(self, dataset: Dataset[Any], sampler: PKBatchSampler, **options: Any) -> None:

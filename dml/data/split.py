@@ -154,11 +154,7 @@ def count(split: Split) -> Counts:
 
 
 def check_counts(split: Split, counts: Counts, dataset: str, root: Path) -> Split:
-    """The split, if it has the published number of classes and images.
-
-    Raises:
-        UserError: a number differs.
-    """
+    """The split, which must have the published number of classes and images."""
     wrong = [
         f"{have:,} {name.replace('_', ' ')} instead of {want:,}"
         for name, have, want in zip(Counts._fields, count(split), counts, strict=True)

@@ -82,10 +82,6 @@ def outdated(folder: Path, resumed: Path | None) -> list[str]:
 
     A run that resumes in its folder keeps its logs and the checkpoints up to its step. Damaged and later
     checkpoints belong to a branch that ends here.
-
-    Args:
-        folder: of the run.
-        resumed: the checkpoint that the run resumes; None for a new run.
     """
     checkpoints = [f"checkpoints/{name}" for name in (BEST, LAST, PREVIOUS)]
     if resumed is None or not is_inside(resumed, folder):
@@ -113,11 +109,7 @@ def take_best(resumed: Path, folder: Path) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A checkpoint's content, on the CPU, without running any code from it.
-
-    Raises:
-        UserError: the file is missing, is no checkpoint, or was not written by this package.
-    """
+    """The content, on the CPU, of a checkpoint written by this package, without running any code from it."""
     if not Path(path).is_file():
         raise UserError(f"ckpt_path={path}: there is no such file; runs keep theirs in checkpoints/.")
     try:
@@ -136,11 +128,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def check_sums(path: str | Path) -> None:
-    """Hold a checkpoint's content against its own checksums, which torch writes but does not read.
-
-    Raises:
-        zipfile.BadZipFile: the file is no archive, or damaged.
-    """
+    """Raise BadZipFile unless a file agrees with its own checksums, which torch writes but does not read."""
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
@@ -148,11 +136,7 @@ def check_sums(path: str | Path) -> None:
 
 
 def load_weights(module: nn.Module, weights: Mapping[str, Any], path: str | Path) -> None:
-    """Load a checkpoint's weights.
-
-    Raises:
-        UserError: they are of another architecture; names what does not fit.
-    """
+    """Load a checkpoint's weights; a UserError names what does not fit."""
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:

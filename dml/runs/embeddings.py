@@ -23,13 +23,8 @@ def write_embeddings(
 
     Columns: `name`, `class`, `role` (query or gallery), `projection_x`, `projection_y` (see `positions`) and
     `neighbors`, the ten most similar other images of the test as `{"ids": rows, "distances": 1 − cosine}`. They fit
-    `embedding-atlas embeddings.parquet --x projection_x --y projection_y --neighbors neighbors`.
-
-    Args:
-        folder: of the run.
-        data: of the test.
-        embeddings: (N, D), of length 1, on the CPU.
-        seed: of the projection.
+    `embedding-atlas embeddings.parquet --x projection_x --y projection_y --neighbors neighbors`. The embeddings given
+    are of length 1 and on the CPU; the seed is that of the projection.
     """
     import pyarrow
     from pyarrow import parquet

@@ -51,9 +51,6 @@ def machine_failures() -> Iterator[None]:
 
     A failure of this kind can leave processes that no longer answer. If this is not the first process of a run that
     Lightning started, the first one gets some seconds to end by itself, which ends this one too; then it is killed.
-
-    Raises:
-        UserError: memory or disk are full, a folder may not be written, or a process is gone.
     """
     try:
         yield
@@ -63,11 +60,8 @@ def machine_failures() -> Iterator[None]:
         sentence, lost = explained(error)
         if sentence is None:
             raise
-        if (
-            lost
-            and os.environ.get("LOCAL_RANK", "0") != "0"
-            and os.environ.get(ENDS_WITH) == str(os.getppid())
-        ):
+        started = os.environ.get("LOCAL_RANK", "0") != "0" and os.environ.get(ENDS_WITH) == str(os.getppid())
+        if lost and started:
             time.sleep(PATIENCE)
             print(f"Error: {sentence}", file=sys.stderr, flush=True)
             os.kill(os.getppid(), signal.SIGKILL)
@@ -84,15 +78,19 @@ def explained(error: BaseException) -> tuple[str | None, bool]:
             return sentence.format(**found.groupdict()), False
     if lost_process(error):
         return LOST_PROCESS, True
+    if isinstance(error, ConnectionError):
+        return f"A connection to a data worker or to another machine is lost ({text}): {RESUME}.", False
     return None, False
 
 
 def lost_process(error: BaseException) -> bool:
     """Whether torch says that another process of the run is gone or silent."""
-    # Not imported here: it takes seconds, and where nothing imported it no error is its own.
-    own_type = getattr(sys.modules.get("torch.distributed"), "DistError", ConnectionError)
-    lost = isinstance(error, (own_type, ConnectionError)) or re.search(GLOO, str(error))
-    return bool(lost) and not re.search(MISUSE, str(error))
+    # Not imported here: it takes seconds, and where nothing imported it there is one process.
+    if (distributed := sys.modules.get("torch.distributed")) is None or re.search(MISUSE, str(error)):
+        return False
+    several = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+    of_torch = isinstance(error, distributed.DistError) or re.search(GLOO, str(error)) is not None
+    return of_torch or (several and isinstance(error, ConnectionError))
 
 
 def end_with_parent() -> None:
@@ -142,11 +140,7 @@ def end_workers() -> None:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Inside, write to the file given; then it replaces `path`. If it cannot be written, nothing is left of it.
-
-    Raises:
-        UserError: disk full, not permitted.
-    """
+    """Inside, write to the file given; then it replaces `path`. If it cannot be written, nothing is left of it."""
     part = Path(f"{path}.part")
     try:
         part.parent.mkdir(parents=True, exist_ok=True)

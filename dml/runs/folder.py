@@ -60,12 +60,7 @@ def create(path: Path) -> Path:
 
 
 def set_aside(folder: str | Path, names: Iterable[str]) -> None:
-    """Move an earlier run's files, if there are any, to the folder's `older`, `older-2`, …
-
-    Args:
-        folder: of the run.
-        names: paths within the folder; they keep their place in `older`.
-    """
+    """Move an earlier run's files, if there are any, to the same paths in the folder's `older`, `older-2`, …"""
     found = [name for name in names if (Path(folder) / name).exists()]
     if not found:
         return

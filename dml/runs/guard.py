@@ -31,11 +31,7 @@ RANKS = ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
 
 
 class FolderGuard(Callback):
-    """Hydra's callback that locks and checks the folder before Hydra writes to it.
-
-    Args:
-        key: of the folder.
-    """
+    """Hydra's callback that locks and checks the folder, that of a key, before Hydra writes to it."""
 
     def __init__(self, key: str = "hydra.run.dir") -> None:
         self.key = key
@@ -72,13 +68,9 @@ class FolderGuard(Callback):
 def lock(folder: Path, key: str) -> TextIO:
     """Lock a folder, created if need be, until the returned file is closed or the process ends, however it ends.
 
-    Args:
-        folder: of a run or a sweep.
-        key: of the folder, for messages.
-
     Raises:
         OSError: the folder cannot be written.
-        UserError: another process holds it.
+        UserError: another process holds it; `key` is how the folder was given.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryFile(dir=folder) as trial:
@@ -100,11 +92,7 @@ def lock(folder: Path, key: str) -> TextIO:
 def check_unused(folder: Path, config: DictConfig, key: str = "hydra.run.dir", depth: str = "") -> None:
     """Raise UserError if a folder holds earlier results, unless `overwrite` is set or a training resumes in it.
 
-    Args:
-        folder: of the run or the sweep.
-        config: of the command.
-        key: of the folder, for messages.
-        depth: "**/" looks into the folders below as well.
+    With a depth of "**/" the folders below are looked into as well; the key is named in the message.
     """
     if valid(config.overwrite, bool, "overwrite") or _resumes(folder, config):
         return

@@ -21,12 +21,7 @@ def save_picture(file: Path, draw: Callable[[], Figure]) -> None:
 
 @contextmanager
 def noted(file: Path, done: str) -> Iterator[None]:
-    """Inside, an image or a disk that does not let a file be made is a note.
-
-    Args:
-        file: that is made.
-        done: what is done to it, such as "drawn".
-    """
+    """Inside, an image or a disk that does not let a file be "drawn", or whatever is done to it, is a note."""
     try:
         yield
     except (OSError, MemoryError, UserError) as error:

@@ -34,14 +34,7 @@ def write_queries(
     Columns: its name and class; `positives`, R; `first_right_rank`, rank of its most similar positive; each metric
     under its own name; `right_…`, its most similar positive; `nearest_…`, the most similar image of all, one of another
     class if they tie; `wrong_…`, the most similar image of another class. Where there is no such image, cells are
-    empty; without a positive, so are those of rank and metrics.
-
-    Args:
-        folder: of the run.
-        evaluation: the queries and what they search.
-        classes: names of the classes.
-        ranking: of all queries, positions in the evaluation set.
-        metrics: of all queries.
+    empty; without a positive, so are those of rank and metrics. The ranking is of positions in the evaluation set.
     """
     with whole_file(folder / NAME) as part, part.open("w", **TEXT) as stream:
         writer = csv.writer(stream)
@@ -102,11 +95,7 @@ class Queries:
 
 
 def read_queries(folder: str | Path) -> Queries:
-    """The queries of a run's or an evaluation's folder.
-
-    Raises:
-        UserError: there is no such file, or it is not whole.
-    """
+    """The queries of a run's or an evaluation's folder; a UserError if the file is not there or not whole."""
     file = Path(folder) / NAME
     if not file.is_file():
         raise UserError(

@@ -28,14 +28,7 @@ def write_metrics(folder: Path, figures: Mapping[str, Any]) -> None:
 
 
 def print_figures(title: str, figures: Mapping[str, Any], own: str, intervals: str = BOOTSTRAP) -> None:
-    """Print the test's figures beside those of the baselines, with their intervals.
-
-    Args:
-        title: the line above the table.
-        figures: as in `metrics.json`.
-        own: name of the test's column.
-        intervals: what they are.
-    """
+    """Print the test's figures, as in `metrics.json`, in the column `own` beside those of the baselines."""
     test = {name.removeprefix("test/"): m for name, m in figures.items() if name.startswith("test/")}
     columns = {**figures["baselines"], "test": test}
     table = Table("metric", *figures["baselines"], own)

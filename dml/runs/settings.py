@@ -28,14 +28,8 @@ def check_settings(
 ) -> list[str]:
     """What differs from the checkpoint's settings, each as `key=now (was then)`.
 
-    Args:
-        checkpoint: what the run resumes.
-        config: the present settings.
-        fingerprint: of the present data.
-        path: the checkpoint's file, for messages.
-
-    Raises:
-        UserError: the run cannot resume with other data, another optimiser or fewer steps.
+    A UserError if the run cannot resume so: with other data, of which `fingerprint` is the present one, another
+    protocol or optimiser, or fewer steps.
     """
     # OmegaConf would also resolve a checkpoint's resolvers, but a checkpoint is data: it may not call any.
     was, now = dict(leaves(checkpoint["config"])), dict(leaves(OmegaConf.to_container(config)))
@@ -92,11 +86,7 @@ class NewSettings(pl.Callback):
 
 
 def try_step(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Take a step with copies of an optimiser's parameters and this state.
-
-    Raises:
-        UserError: the state lacks what the optimiser needs, such as the maxima of Adam's `amsgrad`.
-    """
+    """Raise UserError if an optimiser's state lacks what a step needs, such as the maxima of Adam's `amsgrad`."""
     trial = deepcopy(optimizer)
     for group in trial.param_groups:
         for parameter in group["params"]:

@@ -17,9 +17,6 @@ def subject(config: DictConfig) -> TrustedRun:
     - `ckpt_path=… dataset=…`: the run's network on another dataset. Images are read, resized and cropped as the run's
       own were; of the other dataset only the split and the K of Recall@K are taken.
     - `dataset=… model=…`: a network with the weights of `model.weights`, without a head, which would be untrained.
-
-    Raises:
-        UserError: the checkpoint cannot be read, or a key or a value is refused.
     """
     if OmegaConf.is_missing(config, "ckpt_path"):
         return TrustedRun(_without_checkpoint(config), {})
@@ -27,16 +24,15 @@ def subject(config: DictConfig) -> TrustedRun:
     if elsewhere:
         overrides = {key: value for key, value in overrides.items() if not key.startswith("dataset.")}
     run = read_run(config.ckpt_path, overrides, config.trust or ())
-    return (
-        run._replace(config=_on_dataset(run.config, config.dataset), fingerprint=None) if elsewhere else run
-    )
+    if elsewhere:
+        run = run._replace(config=_on_dataset(run.config, config.dataset), fingerprint=None)
+    return run
 
 
 def given(config: DictConfig) -> dict[str, Any]:
     """What the command line says in place of the checkpoint, by dotted key."""
-    groups = {key: config[key] for key in ("dataset", "data")} | {
-        "trainer": {"precision": config.trainer.precision}
-    }
+    precision = {"precision": config.trainer.precision}
+    groups = {"dataset": config.dataset, "data": config.data, "trainer": precision}
     return {
         f"{group}.{key}": value
         for group, values in groups.items()

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
 from omegaconf import DictConfig, OmegaConf
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from dml.analysis.baselines import RawPixels
 from dml.analysis.roc_plot import plot_roc
+from dml.callbacks.retrieval_metrics import EmbeddingCollector
 from dml.config.build import build
 from dml.config.evaluation import check_evaluation
 from dml.data.checks import check_files
@@ -26,7 +26,6 @@ from dml.data.split import Samples
 from dml.distributed import is_first_process
 from dml.module import EvaluationModule
 from dml.retrieval.collapse import is_collapsed
-from dml.retrieval.evaluate import EmbeddingStore
 from dml.retrieval.verification import FAR_LEVELS, Accuracy, Roc, accuracy, needed_negatives, roc
 from dml.runs.checkpoints import load_weights
 from dml.runs.evaluation import build_tester
@@ -41,30 +40,6 @@ PAIRS_AT_A_TIME = 65_536
 Judged = tuple[Accuracy, Roc]
 
 
-class Embeddings(pl.Callback):
-    """Keeps the embeddings of the test images.
-
-    Attributes:
-        z_ND: (N, D) in the order of the images, the same on every process.
-    """
-
-    z_ND: Float[Tensor, "N D"]
-
-    def __init__(self, size: int) -> None:
-        self.size, self.store = size, EmbeddingStore()
-
-    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.store.clear()
-
-    def on_test_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *index: int
-    ) -> None:
-        self.store.add(batch["index"], outputs)
-
-    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.z_ND = self.store.ordered(self.size)
-
-
 def verify(config: DictConfig) -> dict[str, Any]:
     """Embed each image of the list once, judge the pairs, write figures and ROC; returns what is in `metrics.json`."""
     check_evaluation(config)
@@ -75,25 +50,26 @@ def verify(config: DictConfig) -> dict[str, Any]:
     if not OmegaConf.is_missing(config, "ckpt_path"):
         settings.dataset = {"recall_at": None}
     run, weights, _ = subject(settings)
-    trainer, collected = build_tester(settings, run), Embeddings(len(pairs.files))
+    trainer, collected = build_tester(settings, run), EmbeddingCollector()
     trainer.callbacks.append(collected)  # type: ignore[attr-defined]
     data: EmbeddingDataModule = build(run.data)
     data.test_on(Samples(pairs.files, np.zeros(len(pairs.files), dtype=np.int64), pairs.names))
 
-    def judged(embedder: nn.Module) -> Judged:
+    def judged(embedder: nn.Module) -> tuple[Judged, bool]:
         trainer.test(EvaluationModule(embedder), datamodule=data, verbose=False)
-        similarity_P = similarities(collected.z_ND, pairs)
-        return accuracy(similarity_P, pairs.same, pairs.fold), roc(similarity_P, pairs.same)
+        z_ND = collected.store.ordered(len(pairs.files)).cpu()
+        similarity_P = similarities(z_ND, pairs)
+        found = accuracy(similarity_P, pairs.same, pairs.fold), roc(similarity_P, pairs.same)
+        return found, is_collapsed(z_ND)
 
     seed_everything(run.seed, workers=True, verbose=False)
     embedder, name = build(run.model), str(run.model.get("name", run.model._target_.rpartition(".")[2]))
     if weights:
         load_weights(embedder, weights, config.ckpt_path)
         name = config.ckpt_path
-    columns = {"raw pixels": judged(RawPixels())} if config.baselines else {}
-    columns["test"] = judged(embedder)
-    collapsed = {"collapsed": True} if is_collapsed(collected.z_ND) else {}
-    figures = report(columns, pairs) | collapsed
+    columns = {"raw pixels": judged(RawPixels())[0]} if config.baselines else {}
+    columns["test"], collapsed = judged(embedder)
+    figures = report(columns, pairs) | ({"collapsed": True} if collapsed else {})
     if trainer.is_global_zero:
         print_figures(f"{config.dataset.pairs}, {name}", figures, "test", INTERVAL)
         for metric, why in figures["not_measured"].items():
@@ -110,7 +86,6 @@ def similarities(z_ND: Float[Tensor, "N D"], pairs: PairList) -> Float[np.ndarra
     chunks = zip(
         *(torch.from_numpy(i).split(PAIRS_AT_A_TIME) for i in (pairs.first, pairs.second)), strict=True
     )
-    z_ND = z_ND.cpu()
     return torch.cat([F.cosine_similarity(z_ND[i].double(), z_ND[j].double()) for i, j in chunks]).numpy()
 
 

@@ -40,11 +40,7 @@ OTHERS = {"trust", "trainer", "run_dir", "overwrite"}
 
 
 def check_index(config: DictConfig) -> None:
-    """Check the command line of `dml.index`.
-
-    Raises:
-        UserError: a key or value that it does not know, a file that is not there, or no single thing to do.
-    """
+    """Check the command line of `dml.index`."""
     _check_values(config, INDEX)
     given = [key for key in ("images", "add", "remove") if config[key] is not None]
     if config.out is None:
@@ -74,11 +70,7 @@ def check_index(config: DictConfig) -> None:
 
 
 def check_search(config: DictConfig) -> None:
-    """Check the command line of `dml.search`.
-
-    Raises:
-        UserError: a key or value that it does not know, or a file that is not there.
-    """
+    """Check the command line of `dml.search`."""
     _check_values(config, SEARCH)
     for key, what in {"index": "the folder of an index", "image": "an image or a folder of images"}.items():
         if config[key] is None:

@@ -66,14 +66,7 @@ class PassData(pl.LightningDataModule):
     """The parts that are not there yet, part n on process n modulo their number, in batches.
 
     Batches are the same for every number of processes, since the last bit of an embedding can depend on the size of
-    its batch.
-
-    Args:
-        images: all of them.
-        folder: of the index.
-        first: row of the first image.
-        batch_size: images that are embedded at a time.
-        num_workers: processes that read images; None takes one a core, at most 8.
+    its batch. `num_workers` processes read images; None takes one a core, at most 8.
     """
 
     def __init__(
@@ -149,9 +142,6 @@ def embed_parts(
     """Embed images into the parts of an index's folder from row `first` on; parts that are there are left as they are.
 
     Every process of a run must call; when one returns, all parts are there.
-
-    Raises:
-        UserError: the images of a batch differ in size, or do not fit the network.
     """
     starts = range(first, first + len(listed.names), PART)
     if all(part_file(folder, start).is_file() for start in starts):

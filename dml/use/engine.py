@@ -12,22 +12,14 @@ Engine = FaissIndex | MilvusIndex
 
 
 def empty_engine(folder: Path, state: State, parts: Parts, items: Items) -> Engine:
-    """One without vectors, fit for those of the items.
-
-    Raises:
-        UserError: there are too few for its type, or Milvus does not answer.
-    """
+    """One without vectors, fit for those of the items."""
     if state.engine == "milvus":
         return MilvusIndex.empty(folder, state, len(items))
     return FaissIndex.empty(state.type, parts, items)
 
 
 def open_engine(folder: Path, state: State) -> Engine:
-    """That of an index.
-
-    Raises:
-        UserError: it cannot be read, does not answer, or does not hold the images that are listed.
-    """
+    """That of an index, which must hold the images that are listed."""
     if state.engine == "milvus":
         return MilvusIndex.opened(folder, state)
     file = folder / state.file("index.faiss")

@@ -55,11 +55,7 @@ def parity(checkpoint: Float[np.ndarray, "N D"], exported: Float[np.ndarray, "N 
 
 
 def check_export(config: DictConfig) -> None:
-    """Check an export's configuration without reading checkpoint or images.
-
-    Raises:
-        UserError: a key is missing or wrong, or a package that the format needs is not installed.
-    """
+    """Check an export's configuration without reading checkpoint or images."""
     for key, example in {"ckpt_path": "…/checkpoints/best.ckpt", "images": "my_images"}.items():
         if OmegaConf.is_missing(config, key) or config[key] is None:
             raise UserError(f"{key} is missing: give it, such as {key}={example}.")
@@ -72,11 +68,7 @@ def check_export(config: DictConfig) -> None:
 
 
 def images_of(folder: str) -> list[Path]:
-    """Up to 32 image files below a folder, spread evenly over them by path.
-
-    Raises:
-        UserError: there is no such folder.
-    """
+    """Up to 32 image files below a folder, spread evenly over them by path."""
     if not Path(folder).is_dir():
         raise UserError(f"images={folder} is not a folder: give one with some images.")
     files = [file for file in files_below(Path(folder)) if file.suffix.lower() in EXTENSIONS]
@@ -87,9 +79,7 @@ def images_of(folder: str) -> list[Path]:
 def export(config: DictConfig) -> Parity:
     """Write the network and `model.json` to the run's folder, both or neither; returns what was measured.
 
-    Raises:
-        UserError: the checkpoint or an image cannot be read, images differ in size once preprocessed, the network
-            cannot be written in the format, or what was written does not embed as the checkpoint does.
+    A UserError if what was written does not embed as the checkpoint does.
     """
     check_export(config)
     trained = load(config.ckpt_path, device="cpu", trust=config.trust or ())
@@ -120,9 +110,6 @@ def write(trained: TrainedEmbedder, images: Tensor, format: str, file: Path) -> 
         images: N ≥ 2 preprocessed images, (N, C, H, W).
         format: a key of `FORMATS`.
         file: to write to.
-
-    Raises:
-        UserError: the network cannot be written in this format.
     """
     chosen = FORMATS[format]
     trained.embedder.requires_grad_(False)

@@ -22,10 +22,6 @@ class FaissIndex:
 
     `flat` compares with all and is exact. `hnsw` walks a graph of 32 neighbours a vector (Malkov and Yashunin 2018).
     `ivfpq` looks into the cells nearest to the query, of about 4 √N, and holds D/4 bytes a vector (Jégou et al. 2011).
-
-    Args:
-        index: of FAISS.
-        kind: "flat", "hnsw" or "ivfpq".
     """
 
     def __init__(self, index: Any, kind: str) -> None:
@@ -33,11 +29,7 @@ class FaissIndex:
 
     @classmethod
     def empty(cls, kind: str, parts: Parts, items: Items) -> "FaissIndex":
-        """An index without vectors; a compressed one is trained on some of the rows.
-
-        Raises:
-            UserError: there are too few for `ivfpq`.
-        """
+        """An index without vectors; a compressed one is trained on some of the rows, of which it needs 256."""
         return cls(_empty(kind, parts, items.ids), kind)
 
     def __len__(self) -> int:
@@ -64,11 +56,7 @@ class FaissIndex:
         return ids_QK, S_QK
 
     def save(self, file: Path) -> None:
-        """Write it to a file.
-
-        Raises:
-            UserError: the file cannot be written.
-        """
+        """Write it to a file."""
         try:
             faiss.write_index(self.index, str(file))
         except RuntimeError as error:
@@ -77,11 +65,7 @@ class FaissIndex:
 
     @classmethod
     def load(cls, file: Path, kind: str) -> "FaissIndex":
-        """Read it from a file.
-
-        Raises:
-            UserError: the file is missing, cut short or no index.
-        """
+        """Read it from a file."""
         try:
             return cls(faiss.read_index(str(file)), kind)
         except (RuntimeError, MemoryError) as error:
@@ -110,11 +94,8 @@ def _empty(kind: str, parts: Parts, ids_N: np.ndarray) -> Any:
             )
         index.nprobe = max(min(cells, 8), cells // 32)
         # FAISS's own 25 rounds on 65,536 vectors take minutes for 512 dimensions, and find hardly better codes.
-        index.pq.cp.niter, index.pq.cp.min_points_per_centroid, index.pq.cp.max_points_per_centroid = (
-            10,
-            1,
-            64,
-        )
+        training = index.pq.cp
+        training.niter, training.min_points_per_centroid, training.max_points_per_centroid = 10, 1, 64
         sample = np.random.default_rng(0).permutation(size)[: max(64 * cells, 16 * CODES)]
         index.train(parts.vectors(np.sort(ids_N[sample])))
     return index

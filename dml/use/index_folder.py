@@ -88,11 +88,7 @@ class Items:
 
 @permitted()
 def read_state(folder: Path, key: str = "index") -> State:
-    """What an index's folder says of it.
-
-    Raises:
-        UserError: it is no such folder, or a file of it is missing or cut short.
-    """
+    """What an index's folder says of it; a UserError if a file of it is missing or cut short."""
     file = folder / NAME
     if not file.is_file():
         what = "holds no" if folder.is_dir() else "is not a folder with an"
@@ -112,11 +108,7 @@ def read_state(folder: Path, key: str = "index") -> State:
 
 @permitted()
 def read_items(folder: Path, state: State) -> Items:
-    """The images of an index.
-
-    Raises:
-        UserError: the table is damaged.
-    """
+    """The images of an index."""
     file = folder / state.file("items.csv")
     with file.open(**TEXT) as stream:
         header, *rows = csv.reader(stream)
@@ -140,14 +132,8 @@ def commit(
         save: writes the index to a file; None where it lives elsewhere.
         changes: other fields of the state.
     """
-    new = state.model_copy(
-        update={
-            "edition": state.edition + 1,
-            "images": len(items),
-            "classes": len({*items.classes} - {""}),
-            **changes,
-        }
-    )
+    changes |= {"images": len(items), "classes": len({*items.classes} - {""})}
+    new = state.model_copy(update={"edition": state.edition + 1, **changes})
     with whole_file(folder / new.file("items.csv")) as part, part.open("w", **TEXT) as stream:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)
@@ -168,9 +154,7 @@ def commit(
 
 def editions(folder: Path) -> list[Path]:
     """The files of all editions, of which a kill may leave two."""
-    return [
-        file for file in folder.iterdir() if re.fullmatch(r"(index-\d+\.faiss|items-\d+\.csv)", file.name)
-    ]
+    return [f for f in folder.iterdir() if re.fullmatch(r"(index-\d+\.faiss|items-\d+\.csv)", f.name)]
 
 
 def parts_of(folder: Path, state: State) -> Parts:

@@ -19,13 +19,13 @@ from dml.runs.failures import whole_file
 from dml.runs.folder import set_aside
 from dml.runs.queries import TEXT
 from dml.use.check import check_index
-from dml.use.claim import PENDING, claim
 from dml.use.embedding import TrainedEmbedder, load
 from dml.use.embedding_pass import embed_parts
 from dml.use.engine import check_answers, empty_engine, open_engine
 from dml.use.index_folder import NAME, Items, State, commit, editions, parts_of, read_items, read_state
 from dml.use.listing import Listed, list_images
 from dml.use.measure import measure
+from dml.use.parts import PENDING, claim
 
 SKIPPED = "skipped.csv"
 NAMED = 3  # broken files, in the note
@@ -139,11 +139,7 @@ def remove_images(folder: Path, pattern: str) -> State:
 
 
 def report_skipped(folder: Path, listed: Listed, problems: dict[int, str]) -> None:
-    """Write `skipped.csv` and note the first of the images that cannot be read.
-
-    Raises:
-        UserError: none can be.
-    """
+    """Write `skipped.csv` and note the first of the images that cannot be read; a UserError if none can be."""
     rows: list[Any] = [(listed.names[n], problems[n]) for n in sorted(problems)]
     with whole_file(folder / SKIPPED) as part, part.open("w", **TEXT) as stream:
         csv.writer(stream).writerows([("name", "problem"), *rows])

@@ -3,9 +3,10 @@
 import csv
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import NamedTuple
 
 from dml.data.datasets.annotations import EXTENSIONS, files_below
 from dml.errors import UserError, permitted, quote
@@ -52,34 +53,21 @@ class Files(Sequence[Path]):
     def __len__(self) -> int:
         return len(self.names)
 
-    @overload
-    def __getitem__(self, index: int) -> Path: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Path]: ...
-    def __getitem__(self, index: Any) -> Any:
-        return (
-            Files(self.root, self.names[index]) if isinstance(index, slice) else self.root / self.names[index]
-        )
+    def __getitem__(self, index: int) -> Path:  # type: ignore[override]
+        return self.root / self.names[index]
 
 
 @permitted()
 def list_images(source: Path, key: str) -> Listed:
     """The images of a folder at any depth, by path, each of the class of its folder; or of a table, in its order.
 
-    Args:
-        source: a folder, of which hidden files and files without an image's extension are left out; or a CSV table
-            with a column `path`, relative to the table's folder or absolute, and perhaps a column `label`.
-        key: of the source, for messages.
-
-    Raises:
-        UserError: it is neither, holds no image, or lists one twice.
+    Of a folder, hidden files and files without an image's extension are left out. A CSV table has a column `path`,
+    relative to the table's folder or absolute, and perhaps a column `label`. `key` is how the source was given.
     """
     listed = _of_folder(source) if source.is_dir() else _of_table(source, key)
     if not listed.names:
         raise UserError(f"{key}={source} holds no images ({' '.join(sorted(EXTENSIONS))}): give another.")
-    if len({*listed.names}) < len(listed.names):
-        seen: set[str] = set()
-        twice = [name for name in listed.names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    if twice := [name for name, times in Counter(listed.names).items() if times > 1]:
         raise UserError(f"{key}={source} lists {quote(twice)} twice: list every image once.")
     return listed
 

@@ -22,15 +22,7 @@ LONGEST = 65_535  # bytes of a text in Milvus
 
 
 class MilvusIndex:
-    """Nearest embeddings by inner product, in a collection of `id`, `vector`, `name` and `class`.
-
-    Args:
-        folder: of the index; a Milvus file's path is relative to it.
-        state: says where Milvus is, the collection and its type.
-
-    Raises:
-        UserError: pymilvus is not installed, or Milvus does not answer.
-    """
+    """Nearest embeddings by inner product, in a collection of `id`, `vector`, `name` and `class`."""
 
     save = None  # nothing of it lies in the folder
 

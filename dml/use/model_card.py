@@ -21,15 +21,7 @@ NAME = "model.json"
 def write_card(
     file: Path, trained: TrainedEmbedder, images: Tensor, config: DictConfig, parity: Mapping[str, Any]
 ) -> None:
-    """Write the description of an exported network.
-
-    Args:
-        file: to write to.
-        trained: the network.
-        images: preprocessed images, (N, C, H, W), of which only kind and size are read.
-        config: of the export.
-        parity: what was measured.
-    """
+    """Write the description of an exported network; of its images, (N, C, H, W), only shape and type are read."""
     card = {
         "file": f"model.{config.format}",
         "input": {

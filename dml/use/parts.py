@@ -9,8 +9,10 @@ from jaxtyping import Float, Int
 
 from dml.errors import UserError
 from dml.runs.failures import whole_file
+from dml.use.listing import Listed
 
 PART = 1024  # rows: what a kill can lose, and what a process holds at a time
+PENDING = "embedding.json"  # says which images are being embedded
 
 
 def part_file(folder: Path, first: int) -> Path:
@@ -19,13 +21,9 @@ def part_file(folder: Path, first: int) -> Path:
 
 
 def write_part(folder: Path, first: int, z_BD: Float[np.ndarray, "B D"], problems: dict[int, str]) -> None:
-    """Write a part, last its vectors: a part whose vectors are there is whole.
+    """Write the part that begins at row `first`, last its vectors: a part whose vectors are there is whole.
 
-    Args:
-        folder: of the index.
-        first: row of the part's first image.
-        z_BD: (B, D) float32, NaN in the rows of images that cannot be read.
-        problems: row → what is wrong with it.
+    In the rows of images that cannot be read the vectors are NaN, and `problems` says what is wrong.
     """
     file = part_file(folder, first)
     with whole_file(file.with_suffix(".json")) as part:
@@ -34,24 +32,35 @@ def write_part(folder: Path, first: int, z_BD: Float[np.ndarray, "B D"], problem
         np.save(stream, z_BD)
 
 
-class Parts:
-    """The embeddings of all images that an index ever had, by row; a row is an image's number for good.
+def claim(folder: Path, first: int, fingerprint: str, listed: Listed) -> None:
+    """Note what is being embedded, so that the same command goes on after a kill and another is refused."""
+    mine = {"first": first, "fingerprint": fingerprint, "images": listed.digest(), "part": PART}
+    file = folder / PENDING
+    there = json.loads(file.read_text()) if file.is_file() else None
+    parts = [part for part in folder.glob("parts/*") if int(part.name.partition(".")[0]) >= first]
+    if there == mine:
+        done = min(PART * sum(part.suffix == ".npy" for part in parts), len(listed.names))
+        print(f"{done:,} of {len(listed.names):,} images are embedded already.")
+        return
+    if there is not None and there["first"] >= first:
+        raise UserError(
+            f"{folder} holds the unfinished embedding of other images or by another model: give the same images and "
+            "checkpoint to go on, another folder, or overwrite=true to begin anew."
+        )
+    for part in parts:
+        part.unlink()
+    with whole_file(file) as written:
+        written.write_text(json.dumps(mine))
 
-    Args:
-        folder: of the index.
-        rows: number of rows.
-        dim: D.
-    """
+
+class Parts:
+    """The embeddings of all images that an index ever had, by row; a row is an image's number for good."""
 
     def __init__(self, folder: Path, rows: int, dim: int) -> None:
         self.folder, self.rows, self.dim = folder, rows, dim
 
     def blocks(self) -> Iterator[tuple[int, Float[np.ndarray, "B D"]]]:
-        """Each part's first row and its vectors, (B, D), read from the disk as they are used.
-
-        Raises:
-            UserError: a part is missing or cut short.
-        """
+        """Each part's first row and its vectors, (B, D), read from the disk as they are used."""
         row = 0
         while row < self.rows:
             file = part_file(self.folder, row)

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
+from dml.callbacks.retrieval_grid import QUERY, sheet
 from dml.config.evaluation import checkpoint_file
 from dml.errors import UserError, note
 from dml.runs.failures import whole_file
@@ -22,9 +25,10 @@ from dml.use.engine import open_engine
 from dml.use.index_folder import Items, read_items, read_state
 from dml.use.indexing import check_model
 from dml.use.listing import Files, Listed, list_images
-from dml.use.sheet import draw
 
 RESULTS, SHEET = "results.csv", "results.png"
+FOUND = "#808080"
+GREY = torch.full((1, 8, 8), 200, dtype=torch.uint8)
 PRINTED = 20  # queries
 
 
@@ -56,12 +60,37 @@ def run(config: DictConfig) -> list[list[Found]]:
     write_results(folder, queries, items, found)
     print_results(queries, items, found)
     root = Path(config.root) if config.root else index / state.root
-    images, shown = Files(root, items.names), slice(config.sheet.queries)
-    rows = [[(images[f.item], items.classes[f.item], f.score) for f in row] for row in found[shown]]
-    pictures = [*Files(queries.root, queries.names[shown])]
-    save_picture(folder / SHEET, lambda: draw(trained, pictures, rows, config.sheet.neighbours))
+    rows = [
+        [(queries.root / name, Path(name).name, QUERY)]
+        + [
+            (root / items.names[n], f"{s:.2f}  {items.classes[n]}", FOUND)
+            for n, s in row[: config.sheet.neighbours]
+        ]
+        for name, row in zip(queries.names[: config.sheet.queries], found, strict=False)
+    ]
+    save_picture(folder / SHEET, lambda: draw(trained, rows))
     print(folder)
     return found
+
+
+def draw(trained: TrainedEmbedder, rows: list[list[tuple[Path, str, str]]]) -> Figure:
+    """A sheet of files, as the network sees them; one that cannot be read is a grey tile, with a note."""
+    missing: list[Path] = []
+
+    def image(file: Path) -> torch.Tensor:
+        try:
+            return trained.dataset(file)[0]["image"]
+        except UserError:
+            missing.append(file)
+            return GREY
+
+    drawn = sheet([[(image(file), title, colour) for file, title, colour in row] for row in rows])
+    if missing:
+        note(
+            f"Grey tiles stand for {len(missing):,} images that cannot be read, such as {missing[0]}: root=… gives the "
+            "folder that holds the index's images now."
+        )
+    return drawn
 
 
 def list_queries(source: Path) -> Listed:
@@ -74,11 +103,7 @@ def list_queries(source: Path) -> Listed:
 def embed_queries(
     trained: TrainedEmbedder, listed: Listed, data: DictConfig
 ) -> tuple[Listed, Float[np.ndarray, "Q D"]]:
-    """The queries that can be read and their embeddings, (Q, D); a note names the others.
-
-    Raises:
-        UserError: none can be.
-    """
+    """The queries that can be read and their embeddings, (Q, D); a note says how many cannot."""
     images = ReadableImages(trained.dataset_of(Files(listed.root, listed.names), listed.names))
     batches = DataLoader(
         images, data.eval_batch_size, num_workers=data.num_workers, collate_fn=collate_readable

@@ -53,7 +53,10 @@ FAILURES = [
     (torch.distributed.DistStoreError("Timed out after 10 seconds waiting for clients."), PROCESS),
     (torch.distributed.DistNetworkError("The client socket has timed out; Socket Timeout"), PROCESS),
     (torch.distributed.DistBackendError("NCCL error in: x.cpp:1, remote process exited or"), PROCESS),
-    (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), PROCESS),
+    (
+        ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+        r"^A connection .* is lost \(.*reset",
+    ),
     (BrokenPipeError(errno.EPIPE, "Broken pipe"), "^What reads this command's output has ended"),
     (OSError(errno.ENOSPC, "No space left on device"), "no space left on device.*: free some space"),
     (OSError(errno.EDQUOT, "Disk quota exceeded", "x"), "^x cannot be used .*: free some space"),
@@ -81,6 +84,13 @@ def test_a_failure_of_the_machine_is_one_sentence(error, sentence):
     with pytest.raises(UserError, match=sentence) as caught, machine_failures():
         raise error
     assert "\n" not in str(caught.value)
+
+
+def test_a_lost_connection_of_several_processes(monkeypatch):
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    with pytest.raises(UserError, match=PROCESS), machine_failures():
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
 
 
 @pytest.mark.parametrize("error", OWN, ids=repr)

@@ -14,7 +14,7 @@ from indexes import index, items_of, write_checkpoint
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from dml.runs.guard import lock
-from dml.use import claim, embedding_pass, parts
+from dml.use import embedding_pass, parts
 from dml.use.index_folder import parts_of, read_state
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "distributed"))
@@ -71,7 +71,7 @@ def test_a_second_process_is_refused_while_one_writes(here):
 
 
 def on_processes(folder: Path, part: int) -> None:
-    for module in (parts, embedding_pass, claim):
+    for module in (parts, embedding_pass):
         module.PART = part  # type: ignore[attr-defined]
     images = (f"ckpt_path={folder.parent / 'a.ckpt'}", f"images={folder.parent / 'images'}")
     size = os.environ["WORLD_SIZE"]

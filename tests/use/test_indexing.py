@@ -12,7 +12,7 @@ from indexes import index, items_of, write_checkpoint
 
 import dml
 from dml.errors import Note, UserError
-from dml.use import claim, embedding_pass, indexing, parts
+from dml.use import embedding_pass, indexing, parts
 from dml.use.index_folder import parts_of, read_state
 
 SIZES = {"cats": 5, "dogs": 4, "shoes/boots": 3}
@@ -22,7 +22,7 @@ ANEW = ("images=IMAGES", "ckpt_path=HERE/a.ckpt", "overwrite=true")
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkpoint `a.ckpt`, and images at several depths in `images`; parts of 4 images."""
-    for module in (parts, embedding_pass, claim):
+    for module in (parts, embedding_pass):
         monkeypatch.setattr(module, "PART", 4)
     write_checkpoint(tmp_path / "a.ckpt")
     write_tree(tmp_path / "images", SIZES)

@@ -19,9 +19,6 @@ def parse_lines(file: Path, pattern: str, form: str, header: int = 0) -> Iterato
         pattern: regular expression for a whole line, a group a field.
         form: how a line should look, for a person to read.
         header: lines to skip at the start.
-
-    Raises:
-        UserError: no such file, or a line that does not match; names file and line.
     """
     if not file.is_file():
         raise UserError(f"{file} is missing: this copy of the dataset is not whole, get it again.")
@@ -48,11 +45,7 @@ def folders_of(folder: Path) -> list[Path]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below a folder, at any depth, by path; hidden files and folders are left out.
-
-    Raises:
-        UserError: a link leads to a folder of which the files are listed already, such as one that it lies in.
-    """
+    """All files below a folder, at any depth, by path; hidden files and folders are left out."""
     files: list[Path] = []
     seen, left = set(), [folder]
     while left:

@@ -36,9 +36,6 @@ def load(root: str | Path, download: bool = False) -> Split:
     Args:
         root: folder that holds 101_ObjectCategories/.
         download: fetch and unpack the official archive if that is not there. The tar in it is unpacked in any case.
-
-    Raises:
-        UserError: the folder is missing, does not hold the hundred categories, or one is empty.
     """
     root = Path(root)
     top = folder_of(root, ORIGIN, download or (root / TAR).is_file())

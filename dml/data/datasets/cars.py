@@ -40,9 +40,6 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         root: folder that holds one of the layouts in `LAYOUTS`, itself or one level down.
         download: unpack car_ims.tgz if it lies in root; no public host has it.
         counts: what to find; as many of the first classes as it says train.
-
-    Raises:
-        UserError: missing, malformed, or other counts.
     """
     root = Path(root)
     sought = f"Cars196, that is {LAYOUTS}"

@@ -28,9 +28,6 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         root: folder that holds CUB_200_2011/.
         download: fetch and unpack it if it is not there.
         counts: what to find; as many of the first classes as it says train.
-
-    Raises:
-        UserError: missing, malformed, other counts, or a label that is not the image's folder.
     """
     root = Path(root)
     top = folder_of(root, ORIGIN, download)

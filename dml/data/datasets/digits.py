@@ -23,9 +23,6 @@ def load(canvas: int = SIDE) -> Split:
         canvas: side of the images, in pixels. 8: the digits as they are, (N, 8, 8). Larger: each digit lies
             somewhere on a black canvas (N, canvas, canvas), at a place drawn once and the same in every run, as in the
             translated MNIST of Mnih et al. (Recurrent Models of Visual Attention, NIPS 2014, section 4.1).
-
-    Raises:
-        UserError: `canvas` is less than 8.
     """
     if canvas < SIDE:
         raise UserError(f"dataset.canvas={canvas} must be at least {SIDE}, the side of a digit.")
@@ -64,9 +61,6 @@ def rotation_classes(train: Samples) -> Samples:
 
     Returns:
         8·N images; label l in orientation v becomes l + v·C.
-
-    Raises:
-        UserError: the images are files, or not square.
     """
     images = train.images
     if not isinstance(images, np.ndarray) or images.shape[1] != images.shape[2]:

@@ -32,9 +32,6 @@ def load(
             None for a half.
         test_classes: names of the classes that test, instead of a share.
         nested: the images of a class may lie at any depth, `<class>/**/<image>`.
-
-    Raises:
-        UserError: another layout, or an empty class.
     """
     root = Path(root)
     if not root.is_dir():

@@ -33,9 +33,6 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
             level down.
         download: unpack img.zip if it lies in root; there is no public address to fetch it from.
         counts: what to find.
-
-    Raises:
-        UserError: missing, malformed, other counts, or an item that is not the image's folder.
     """
     root = Path(root)
     sought = f"both img/ and {LIST} of the In-shop benchmark"

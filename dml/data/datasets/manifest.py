@@ -19,9 +19,6 @@ def load(root: str | Path, file: str | Path = "manifest.csv") -> Split:
         file: the table, relative to root or absolute: UTF-8, separated by commas, a name with a comma in
             double quotes. `split` is train; and either test, whose images search one another, or query and
             gallery; capitals make no difference. Without train there are no training images: enough to evaluate.
-
-    Raises:
-        UserError: no such table, a missing column, or a line that is not right (named).
     """
     root, file = Path(root), Path(root, file)
     rows = _rows(file)

@@ -44,9 +44,6 @@ def load(root: str | Path, download: bool = False) -> Split:
     Args:
         root: folder that holds images_background/ and images_evaluation/.
         download: fetch and unpack what is not there.
-
-    Raises:
-        UserError: a folder is missing or holds another number of characters or drawings.
     """
     train_classes, train = _read(Path(root), "images_background", download)
     test_classes, test = _read(Path(root), "images_evaluation", download)
@@ -63,10 +60,6 @@ def load_small(root: str | Path, subset: str = "small1", download: bool = False)
         root: folder that holds images_background_small1/ or images_background_small2/.
         subset: "small1" or "small2".
         download: fetch and unpack it if it is not there.
-
-    Raises:
-        UserError: another subset; the folder is missing, or holds another number of characters or drawings, or
-            (of small1) other drawings.
     """
     name = f"images_background_{subset}"
     if name not in ARCHIVES:

@@ -31,9 +31,6 @@ def load(root: str | Path, download: bool = False, counts: Counts = COUNTS) -> S
         root: folder that holds Stanford_Online_Products/.
         download: fetch and unpack it if it is not there.
         counts: what to find.
-
-    Raises:
-        UserError: missing, malformed, or other counts.
     """
     root = Path(root)
     top = folder_of(root, ORIGIN, download)
