@@ -19,15 +19,13 @@ from dml.runs.wandb_results import log_results
 def test_figures(trainer: pl.Trainer, floors: Mapping[str, QueryMetrics]) -> dict[str, Any]:
     """What `metrics.json` says of the latest test: `test/…`, `intervals`, `baselines`, and `collapsed` if it is so.
 
-    The baselines are given by their queries. Only the first process, which writes the file, computes intervals.
+    The baselines are given by their queries. All processes return the same.
     """
     retrieval, evaluation = retrieval_metrics_of(trainer), data_of(trainer).evaluation_set("test")
-    columns: dict[str, dict[str, list[float]]] = {}
-    if trainer.is_global_zero:
-        queries = {**floors, "test": retrieval.queries}
-        columns = {name: found.intervals(evaluation.query_labels) for name, found in queries.items()}
-        if retrieval.clusters is not None:
-            columns["test"] |= agreement_intervals(evaluation.labels, retrieval.clusters)
+    queries = {**floors, "test": retrieval.queries}
+    columns = {name: found.intervals(evaluation.query_labels) for name, found in queries.items()}
+    if retrieval.clusters is not None:
+        columns["test"] |= agreement_intervals(evaluation.labels, retrieval.clusters)
     intervals = {f"{name}/{metric}": ends for name, of in columns.items() for metric, ends in of.items()}
     test = {name: float(v) for name, v in trainer.callback_metrics.items() if name.startswith("test/")}
     means = {name: floor.means() for name, floor in floors.items()}
