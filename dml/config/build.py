@@ -129,7 +129,7 @@ def build_model(config: DictConfig) -> Embedder:
     if config.get("checkpoint_gradients"):
         embedder.backbone.checkpoint_gradients()
     if config.get("channels_last"):
-        embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        embedder.to(memory_format=torch.channels_last)
     return embedder
 
 
