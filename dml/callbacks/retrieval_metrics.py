@@ -25,11 +25,17 @@ class EmbeddingCollector(pl.Callback):
     def __init__(self) -> None:
         self.store = EmbeddingStore()
 
-    def on_validation_epoch_start(self, *args: Any) -> None:
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.store.clear()
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *index: int
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         self.store.add(batch["index"], outputs)
 

@@ -12,10 +12,10 @@ from worlds import in_world
 
 from dml.config.build import build_model
 from dml.config.cli import CONF
-from dml.runs.verification import Embeddings, verify
+from dml.runs.verification import EmbeddingCollector, verify
 
 
-class Counted(Embeddings):
+class Counted(EmbeddingCollector):
     seen: list[int] = []  # noqa: RUF012
 
     def on_test_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *index: int) -> None:
@@ -26,7 +26,7 @@ class Counted(Embeddings):
 def verified(folder: Path, source: Path) -> tuple[dict[str, Any], list[int]]:
     import dml.runs.verification as module
 
-    module.Embeddings = Counted  # type: ignore[misc]
+    module.EmbeddingCollector = Counted  # type: ignore[misc]
     with initialize_config_dir(CONF, version_base="1.3"):
         config = compose(
             "evaluate",
