@@ -5,12 +5,18 @@ import os
 # Before torch is imported: the threads of several processes would wait for one another's cores, spinning.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from collections.abc import Callable
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from jaxtyping import install_import_hook
 from omegaconf import DictConfig
 
@@ -40,3 +46,40 @@ def compose(tmp_path: Path) -> Callable[..., DictConfig]:
             return hydra_compose(name, overrides=[f"run_dir={tmp_path / folder}", *overrides])
 
     return composed
+
+
+class Done(NamedTuple):
+    """What a command did: its exit status, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Done]]:
+    """Types a command in this process, which spares the seconds that a process takes to import torch."""
+    for variable in ("DML_STARTED_BY", "HYDRA_FULL_ERROR"):
+        monkeypatch.setenv(variable, "1")
+        monkeypatch.delenv(variable)  # what the command sets is undone after the test
+    handlers, root = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)}, logging.getLogger()
+    loggers, level = list(root.handlers), root.level
+
+    def run(module: str, *arguments: object) -> Done:
+        monkeypatch.setattr("sys.argv", [module, *map(str, arguments)])
+        code: object = 0
+        try:
+            import_module(module).main()
+        except SystemExit as ended:
+            code = ended.code
+        if isinstance(code, str):
+            print(code, file=sys.stderr)
+        return Done(1 if isinstance(code, str) else int(str(code or 0)), *capsys.readouterr())
+
+    yield run
+    HydraConfig.instance().cfg = None
+    root.handlers, root.level = loggers, level
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -97,12 +97,10 @@ def unbroken(tmp_path_factory) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     ("how", "step", "saved"),
     [
-        ("SIGINT", 3, 3),  # in the first epoch
         ("SIGTERM", 4, 4),  # a validation is due: it runs first
         ("SIGTERM", 5, 5),  # the end of an epoch
         ("SIGINT", 9, 9),  # the last step
         ("dies", 4, 3),  # like SIGKILL: what was written before is all there is
-        ("dies", 8, 7),
     ],
 )
 def test_a_stopped_run_ends_like_an_unbroken_one(compose, tmp_path, unbroken, caplog, how, step, saved):

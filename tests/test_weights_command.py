@@ -164,8 +164,7 @@ def test_the_module_does_not_bring_the_trainer_along():
     assert done.stdout.strip() == "False", done.stderr
 
 
-def test_the_runs_folder_is_printed_last(tmp_path):
-    command = [sys.executable, "-m", "dml.weights", "loss=ms_paper", f"hydra.run.dir={tmp_path / 'out'}"]
-    done = subprocess.run(command, cwd=f"{CONF}/..", capture_output=True, text=True, timeout=300)
-    assert done.stdout.strip().splitlines()[-1] == str(tmp_path / "out"), done.stderr
-    assert "ms_paper" in done.stdout
+def test_the_runs_folder_is_printed_last(tmp_path, typed):
+    done = typed("dml.weights", "loss=ms_paper", f"hydra.run.dir={tmp_path / 'out'}")
+    assert done.out.splitlines()[-1] == str(tmp_path / "out"), done.err
+    assert "ms_paper" in done.out

@@ -1,8 +1,6 @@
 """What an evaluation evaluates: another dataset than the run's, or a network without a checkpoint."""
 
 import csv
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -71,15 +69,13 @@ def test_mistakes_are_one_sentence(compose, overrides, said):
         evaluate(compose(*overrides, *QUIET, name="evaluate"))
 
 
-def test_several_checkpoints_end_in_one_table_and_a_failed_one_is_a_row(compose, tmp_path):
+def test_several_checkpoints_end_in_one_table_and_a_failed_one_is_a_row(compose, typed, tmp_path):
     train(compose("debug=fast", "trainer=cpu"))
     checkpoints = f"ckpt_path={tmp_path / 'run'},{tmp_path / 'nowhere'}"
     arguments = [*QUIET, checkpoints, f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-    done = subprocess.run(
-        [sys.executable, "-m", "dml.evaluate", "-m", *arguments], capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert "Trial 1 failed: UserError: ckpt_path=" in done.stdout
+    done = typed("dml.evaluate", "-m", *arguments)
+    assert done.code == 1
+    assert "Trial 1 failed: UserError: ckpt_path=" in done.out
     with (tmp_path / "sweep" / "sweep.csv").open() as stream:
         first, second = csv.DictReader(stream)
     assert float(first["test/recall_at_1"]) > 0

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from dml.callbacks.retrieval_grid import RetrievalGrid
 from dml.runs.sweep import SweepTable, best_first, print_trials, read_trials, write_csv
@@ -151,58 +154,36 @@ class BrokenGrid(RetrievalGrid):
         raise KeyError("a bug")
 
 
-def test_a_bug_in_a_trials_picture_is_told_beside_its_figures(tmp_path):
-    here = Path(__file__)
-    paths = os.pathsep.join([str(here.parents[2]), str(here.parent)])
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "dml.train", "-m", "debug=fast", "trainer=cpu", "model.embedding_dim=8"),
-            *(f"callbacks.retrieval_grid._target_={here.stem}.BrokenGrid", "hydra.sweep.dir=sweep"),
-        ],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=100,
-    )
-    assert done.returncode == 1, done.stderr
-    figures = json.loads((tmp_path / "sweep" / "0" / "metrics.json").read_text())
+def test_a_bug_in_a_trials_picture_is_told_beside_its_figures(tmp_path, typed):
+    swept = ["debug=fast", "trainer=cpu", "model.embedding_dim=8", f"hydra.sweep.dir={tmp_path}"]
+    done = typed("dml.train", "-m", *swept, f"callbacks.retrieval_grid._target_={__name__}.BrokenGrid")
+    assert done.code == 1, done.err
+    figures = json.loads((tmp_path / "0" / "metrics.json").read_text())
     assert figures["test/recall_at_1"] > 0
     assert figures["error"] == "KeyError: 'a bug'"
-    assert "Traceback" in done.stdout  # by the log
-    assert "Trial 0 failed: KeyError: 'a bug'" in done.stdout
+    assert "Traceback" in done.out  # by the log
+    assert "Trial 0 failed: KeyError: 'a bug'" in done.out
 
 
-def test_a_sweeper_gets_the_validation_recall_of_each_trial(tmp_path):
-    (tmp_path / "seen.py").write_text(
-        "from hydra.experimental.callback import Callback\n"
-        "class Seen(Callback):\n"
-        "    def on_job_end(self, config, job_return, **kwargs):\n"
-        "        print('returned', job_return.return_value)\n"
-    )
-    typed = [
-        "debug=fast",
-        "trainer=cpu",
-        "seed=0",
-        "optimizer.lr=1e-3,-1",
-        f"hydra.sweep.dir={tmp_path / 'sweep'}",
-    ]
-    done = subprocess.run(
-        [sys.executable, "-m", "dml.train", "-m", *typed, "+hydra.callbacks.seen._target_=seen.Seen"],
-        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
-        capture_output=True,
-        text=True,
-    )
-    returned = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("returned")]
-    figures = json.loads((tmp_path / "sweep" / "0" / "metrics.json").read_text())
-    assert returned == [str(figures["val/best_recall_at_1"]), "None"], done.stderr
+class Seen(Callback):
+    """Prints what a sweeper is given of a trial."""
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: object) -> None:
+        print("returned", job_return.return_value)
 
 
-def test_a_sweep_started_again_skips_what_is_finished_and_resumes_no_other_trial(tmp_path):
-    def sweep(seeds: str) -> subprocess.CompletedProcess[str]:
-        typed = ["debug=fast", "trainer=cpu", "resume=auto", f"seed={seeds}", f"hydra.sweep.dir={tmp_path}"]
-        command = [sys.executable, "-m", "dml.train", "-m", *typed]
-        return subprocess.run(command, capture_output=True, text=True, timeout=100)
+def test_a_sweeper_gets_the_validation_recall_of_each_trial(tmp_path, typed):
+    swept = ["debug=fast", "trainer=cpu", "seed=0", "optimizer.lr=1e-3,-1", f"hydra.sweep.dir={tmp_path}"]
+    done = typed("dml.train", "-m", *swept, f"+hydra.callbacks.seen._target_={__name__}.Seen")
+    returned = [line.split()[1] for line in done.out.splitlines() if line.startswith("returned")]
+    figures = json.loads((tmp_path / "0" / "metrics.json").read_text())
+    assert returned == [str(figures["val/best_recall_at_1"]), "None"], done.err
+
+
+def test_a_sweep_started_again_skips_what_is_finished_and_resumes_no_other_trial(tmp_path, typed):
+    def sweep(seeds: str) -> Any:
+        swept = ["debug=fast", "trainer=cpu", "resume=auto", f"seed={seeds}", f"hydra.sweep.dir={tmp_path}"]
+        return typed("dml.train", "-m", *swept)
 
     def kept(folder: str) -> dict[str, tuple[int, bytes]]:
         files = [*tmp_path.glob(f"{folder}/*.*"), *tmp_path.glob(f"{folder}/checkpoints/*")]
@@ -213,13 +194,12 @@ def test_a_sweep_started_again_skips_what_is_finished_and_resumes_no_other_trial
     assert {"metrics.json", "last.ckpt"} <= finished.keys()
     (tmp_path / "sweep.csv").unlink()
     again = sweep("0,2")
-    assert f"{tmp_path / '0'} is finished: skipped." in again.stdout
+    assert f"{tmp_path / '0'} is finished: skipped." in again.out
     assert kept("0") == finished
     assert (
-        "holds a trial with other settings, seed=2 (was 1): resume a sweep by the same command"
-        in again.stdout
+        "holds a trial with other settings, seed=2 (was 1): resume a sweep by the same command" in again.out
     )
-    assert again.returncode == 1
+    assert again.code == 1
     assert kept("1/older")["metrics.json"][1] == other["metrics.json"][1]
     assert kept("1")["last.ckpt"] == other["last.ckpt"]
     rows = list(csv.DictReader((tmp_path / "sweep.csv").open()))

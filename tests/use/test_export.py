@@ -190,16 +190,10 @@ def test_a_package_that_is_not_there_is_named_with_the_command(run, images, tmp_
         exported(run, images, tmp_path)
 
 
-def test_the_command_prints_its_folder_last(run, images, tmp_path):
-    command = [sys.executable, "-m", "dml.export", f"ckpt_path={run}", f"images={images}", "format=pt2"]
-    done = subprocess.run(
-        [*command, f"hydra.run.dir={tmp_path / 'out'}"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.stdout.splitlines()[-1] == str(tmp_path / "out"), done.stderr
+def test_the_command_prints_its_folder_last(run, images, tmp_path, typed):
+    out = f"hydra.run.dir={tmp_path / 'out'}"
+    done = typed("dml.export", f"ckpt_path={run}", f"images={images}", "format=pt2", out)
+    assert done.out.splitlines()[-1] == str(tmp_path / "out"), done.err
     assert {"model.pt2", "model.json"} <= {file.name for file in (tmp_path / "out").iterdir()}
 
 

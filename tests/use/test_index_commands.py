@@ -12,13 +12,11 @@ import torch.distributed as dist
 from fake_benchmarks import write_image, write_tree
 from indexes import index, items_of, write_checkpoint
 from lightning_utilities.core.rank_zero import rank_zero_only
+from worlds import in_world
 
 from dml.runs.guard import lock
 from dml.use import embedding_pass, parts
 from dml.use.index_folder import parts_of, read_state
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "distributed"))
-from worlds import in_world
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CPU = ("trainer.accelerator=cpu", "data.num_workers=0")
@@ -48,23 +46,25 @@ def done(name: str, *arguments: str, folder: Path) -> tuple[int, list[str], str]
     return process.returncode, out.splitlines(), err
 
 
-def test_index_then_search(here):
+def test_index_then_search(here, typed, monkeypatch):
+    monkeypatch.chdir(here)
     write_image(here / "new.png")
     code, said, err = done("index", "ckpt_path=a.ckpt", "images=images", "out=my index", *CPU, folder=here)
     assert (code, err) == (0, "")
     assert said[-2].startswith(
         "13 images of 2 classes, 16 dimensions, flat; Recall@1 against exact search 1.0000; "
     )
-    code, said, err = done("search", "index=my index", "image=new.png", "k=3", "device=cpu", folder=here)
+    code, out, err = typed("dml.search", "index=my index", "image=new.png", "k=3", "device=cpu")
     assert (code, err) == (0, "")
+    said = out.splitlines()
     assert [line.split()[0] for line in said[1:4]] == ["1", "2", "3"]
     assert {"results.csv", "results.png"} <= {file.name for file in (here / said[-1]).iterdir()}
-    code, said, err = done("index", "out=my index", "remove=cats/*", *CPU, folder=here)
-    assert (code, err, said[0]) == (0, "", "removed: 7 images")
+    code, out, err = typed("dml.index", "out=my index", "remove=cats/*", *CPU)
+    assert (code, err, out.splitlines()[0]) == (0, "", "removed: 7 images")
 
 
 def test_a_second_process_is_refused_while_one_writes(here):
-    with lock(here / "out", "out"):
+    with lock(here / "out", "out"):  # of this process, so the other is one of its own
         code, _, err = done("index", "ckpt_path=a.ckpt", "images=images", "out=out", *CPU, folder=here)
     assert code == 1
     assert err == "Error: out=out is in use by another process: wait for its end, or give another folder.\n"
