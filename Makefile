@@ -23,8 +23,8 @@ train: $(READY)  ## train on the embedded digits and judge on unseen ones (ARGS=
 test: $(READY)  ## all tests, a file at a time on each core
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-distributed: $(READY)  ## the tests of several processes, those that wait for timeouts and the notebooks too
-	$(BIN)/python -m pytest tests/distributed tests/test_notebooks.py -m "" $(ARGS)
+test-distributed: $(READY)  ## the tests of several processes alone, those that wait for timeouts too
+	$(BIN)/python -m pytest tests/distributed -m "" $(ARGS)
 
 lint: $(READY)  ## style
 	$(BIN)/ruff check .

@@ -11,7 +11,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_it_runs(file, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
