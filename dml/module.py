@@ -18,9 +18,8 @@ from dml.errors import UserError
 from dml.losses import PairLoss
 from dml.losses.memory import CrossBatchMemory
 
-Regularizer = Callable[
-    [Tensor, bool], Tensor
-]  # embeddings (B, D) before they are normalised, and `local` → scalar
+# From embeddings, (B, D), before they are normalised, and `local`, to a scalar.
+Regularizer = Callable[[Tensor, bool], Tensor]
 
 
 class EvaluationModule(pl.LightningModule):
@@ -64,7 +63,7 @@ class EmbeddingModule(EvaluationModule):
             `dml.losses.spherical.SphericalConstraint`.
 
     Attributes:
-        embed: `embedder.forward` as training calls it, which may be compiled; no module, so that keys stay as they are.
+        embed: `embedder` as training calls it, which may be compiled; no module, so that keys stay as they are.
     """
 
     def __init__(
@@ -83,7 +82,7 @@ class EmbeddingModule(EvaluationModule):
         # Plain containers only: a checkpoint is read without running any code from it.
         self.save_hyperparameters(OmegaConf.to_container(config, resolve=True))
         self.config = OmegaConf.to_container(config, resolve=False)
-        self.embed: Callable[..., Tensor] = embedder.forward
+        self.embed: Callable[..., Tensor] = embedder.__call__  # with its hooks
         self.loss = loss
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.lr_factors = lr_factors

@@ -38,9 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--rows and --columns go together")
     with one_sentence():
         if len(given.folders) == 1 and any((given.folders[0] / name).is_file() for name in OF_A_RUN):
-            from dml.reporting.render import (
-                render,
-            )  # imports matplotlib: only for a command line that is right
+            # It imports matplotlib: only for a command line that is right.
+            from dml.reporting.render import render
 
             print(render(given.folders[0]))
         else:
