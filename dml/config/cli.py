@@ -161,8 +161,10 @@ def trials_of(config: DictConfig) -> tuple[list[list[str]], list[str]]:
     Raises:
         UserError: a sweep without a list of values.
     """
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    typed = OverridesParser.create().parse_overrides([*params, *map(str, config.hydra.overrides.task)])
+    # As written: an interpolation such as ${hydra:job.num} has a value in a trial alone.
+    written: Any = OmegaConf.to_container(config.hydra, resolve=False)
+    params = [f"{key}={value}" for key, value in (written["sweeper"].get("params") or {}).items()]
+    typed = OverridesParser.create().parse_overrides([*params, *map(str, written["overrides"]["task"])])
     try:
         [trials] = BasicSweeper.split_arguments(typed, max_batch_size=None)
     except HydraException as error:
