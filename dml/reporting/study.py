@@ -15,7 +15,8 @@ from dml.reporting.render import write_page
 from dml.reporting.study_plots import HeatMap, heat_map, line
 from dml.reporting.study_tables import crossed, listing, named, shown_metrics, write_csv
 from dml.reporting.study_text import Table, print_table, write_latex, write_markdown
-from dml.reporting.tuning import DATABASE, tuning_panels
+from dml.reporting.tuning import tuning_panels
+from dml.runs.folder import STUDY_FILE
 
 CELL = (
     "A row is one cell: the trials that agree in all settings but the seed. Figures are the mean ± standard deviation "
@@ -149,7 +150,7 @@ def write_study(
         "warning": mixture(parts),
         "cells": sum(len(part.cells) for part in parts),
         "hours": sum(trial.hours or 0.0 for trial in trials),
-        "tuning": [p for study in studies if (study / DATABASE).is_file() for p in tuning_panels(study)],
+        "tuning": [p for study in studies if (study / STUDY_FILE).is_file() for p in tuning_panels(study)],
     }
     write_csv(folder / "study.csv", parts)
     tables = [table for one in shown for table in one.tables]

@@ -9,8 +9,7 @@ from markupsafe import Markup
 from dml.errors import Note, UserError
 from dml.reporting.content import Panel
 from dml.reporting.figures import BLUE, GREY, bars_svg, curves_svg
-
-DATABASE, NAME = "study.db", "dml"
+from dml.runs.folder import STUDY_FILE, STUDY_NAME
 
 
 def tuning_panels(folder: Path) -> Iterator[Panel]:
@@ -27,13 +26,13 @@ def tuning_panels(folder: Path) -> Iterator[Panel]:
     try:
         import optuna
     except ImportError:
-        message = f'{folder / DATABASE} is not shown without Optuna: pip install "dml[tune]".'
+        message = f'{folder / STUDY_FILE} is not shown without Optuna: pip install "dml[tune]".'
         warnings.warn(Note(message), stacklevel=2)
         return
     try:
-        study = optuna.load_study(study_name=NAME, storage=f"sqlite:///{folder / DATABASE}")
+        study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{folder / STUDY_FILE}")
     except Exception as error:  # of SQLAlchemy, SQLite or Optuna
-        raise UserError(f"{folder / DATABASE} cannot be read ({str(error).splitlines()[0]}).") from None
+        raise UserError(f"{folder / STUDY_FILE} cannot be read ({str(error).splitlines()[0]}).") from None
     done = [
         trial
         for trial in study.get_trials(deepcopy=False)

@@ -14,6 +14,8 @@ OF_A_TEST = (
     *("metrics.json", "queries.csv", "retrievals.png", "roc.csv", "roc.png"),
     *("report.json", "report.html", "embeddings.npy", "embeddings.parquet"),
 )
+# Of a study of `dml.tune`: Optuna's record, and its name there.
+STUDY_FILE, STUDY_NAME = "study.db", "dml"
 WAIT = timedelta(seconds=60)
 
 

@@ -16,13 +16,14 @@ from dml.config.build import build
 from dml.config.check import leaves
 from dml.config.tuning import space_of, trial_overrides
 from dml.errors import UserError
+from dml.runs.folder import STUDY_FILE, STUDY_NAME
 from dml.runs.loggers import METRICS, whole_rows
 from dml.runs.settings import WITHOUT_INFLUENCE
 from dml.runs.sweep import leave_when_stopped, print_trials, write_csv
 from dml.runs.trial import run_apart
 from dml.runs.tuning_results import STATES, rows_of, shortened, test_best
 
-NAME, DATABASE, SETTINGS = "dml", "study.db", "settings"
+SETTINGS = "settings"
 FREE = re.compile(r"tune\.trials")  # may change from one command to the next of the same study
 DOOMED = 3  # trials: if the first ones all fail, so will the others
 Command = Callable[..., None]
@@ -60,8 +61,8 @@ def open_study(config: DictConfig, out: Path) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        study_name=NAME,
-        storage=f"sqlite:///{out / DATABASE}",
+        study_name=STUDY_NAME,
+        storage=f"sqlite:///{out / STUDY_FILE}",
         direction="minimize" if config.callbacks.best_checkpoint.mode == "min" else "maximize",
         pruner=build(config.tune.pruner) if config.tune.pruner else optuna.pruners.NopPruner(),
         load_if_exists=True,

@@ -55,6 +55,14 @@ def test_a_sweep_ends_with_a_table_and_a_failed_trial_does_not_end_it(tmp_path, 
     assert "loss.alpha" in rows[1]["error"]
 
 
+def test_a_sweep_of_which_no_trial_passes_is_refused_whatever_its_overrides_refer_to(tmp_path, typed):
+    swept = ("loss.alpha=-1,-2", "seed=${hydra:job.num}", f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    done = typed("dml.train", "-m", *FAST, *swept)
+    assert done.code == 1
+    assert "loss.alpha and loss.beta must be positive" in done.err
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_a_sweep_lists_its_own_trials_however_its_folders_are_named(tmp_path, typed):
     def rows(*trials: str) -> list[str]:
         swept = (
