@@ -146,21 +146,26 @@ def finished_trial(config: DictConfig) -> dict[str, Any] | None:
     folder = Path(config.run_dir)
     if HydraConfig.get().mode != RunMode.MULTIRUN or config.resume is None:
         return None
-    last = checkpoint_to_resume(None, config.resume, folder)
-    if last is None:
-        return None
-    checkpoint = read_checkpoint(last)
-    if changed := check_settings(checkpoint, config, checkpoint["fingerprint"], last):
-        set_aside(folder, OF_A_TEST)
-        raise UserError(
-            f"{folder} holds a trial with other settings, {', '.join(changed)}: resume a sweep by the same command, or "
-            "give another hydra.sweep.dir."
-        )
+    try:
+        last = checkpoint_to_resume(None, config.resume, folder)
+        if last is None:
+            return None
+        checkpoint = read_checkpoint(last)
+        if changed := check_settings(checkpoint, config, checkpoint["fingerprint"], last):
+            raise UserError(
+                f"{folder} holds a trial with other settings, {', '.join(changed)}: resume a sweep by the same "
+                "command, or give another hydra.sweep.dir."
+            )
+    except UserError:
+        set_aside(folder, OF_A_TEST)  # the other trial's, which the note of this failure would replace
+        raise
     file, same = folder / "metrics.json", {"ckpt_path": None, "resume": None, "overwrite": None}
-    figures = json.loads(file.read_text()) if file.is_file() else {"error": "did not finish"}
     unchanged = checkpoint["config"] | same == OmegaConf.to_container(config) | same  # type: ignore[operator]
-    written = not config.test or (folder / "queries.csv").is_file()
-    if "error" in figures or not written or not unchanged:
+    tested = not config.test or (folder / "queries.csv").is_file()
+    if not (unchanged and tested and file.is_file()):
+        return None
+    figures: dict[str, Any] = json.loads(file.read_text())
+    if "error" in figures:
         return None
     if is_first_process():
         print(f"{folder} is finished: skipped.")

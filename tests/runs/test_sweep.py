@@ -181,9 +181,9 @@ def test_a_sweeper_gets_the_validation_recall_of_each_trial(tmp_path, typed):
 
 
 def test_a_sweep_started_again_skips_what_is_finished_and_resumes_no_other_trial(tmp_path, typed):
-    def sweep(seeds: str) -> Any:
+    def sweep(seeds: str, *more: str) -> Any:
         swept = ["debug=fast", "trainer=cpu", "resume=auto", f"seed={seeds}", f"hydra.sweep.dir={tmp_path}"]
-        return typed("dml.train", "-m", *swept)
+        return typed("dml.train", "-m", *swept, *more)
 
     def kept(folder: str) -> dict[str, tuple[int, bytes]]:
         files = [*tmp_path.glob(f"{folder}/*.*"), *tmp_path.glob(f"{folder}/checkpoints/*")]
@@ -204,3 +204,5 @@ def test_a_sweep_started_again_skips_what_is_finished_and_resumes_no_other_trial
     assert kept("1")["last.ckpt"] == other["last.ckpt"]
     rows = list(csv.DictReader((tmp_path / "sweep.csv").open()))
     assert [row["seed"] for row in rows if row["test/recall_at_1"]] == ["0"]
+    assert "cannot resume with protocol" in sweep("0", "protocol=holdout").out
+    assert kept("0/older")["metrics.json"][1] == finished["metrics.json"][1]
