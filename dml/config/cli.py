@@ -44,6 +44,10 @@ warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` i
 warnings.filterwarnings(
     "ignore", message=r"The number of training batches \(\d+\) is smaller than the logging"
 )
+# Frozen batch norm is in evaluation mode on purpose.
+warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+# A resumed run's; `dml.runs.guard` refuses a folder of other results.
+warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
 
 
 Task = Callable[[DictConfig], Any]
