@@ -1,5 +1,6 @@
 """A training loader that resumes exactly, and each process's batches of an evaluation set."""
 
+import multiprocessing
 import signal
 import threading
 from collections.abc import Iterator
@@ -40,6 +41,9 @@ class TimedLoader(DataLoader[Any]):
 
     def __init__(self, dataset: Dataset[Any], seconds: float = 0, **options: Any) -> None:
         self.seconds = seconds
+        if options.get("num_workers") and multiprocessing.get_start_method() == "loky":
+            # So joblib's processes start theirs, and torch's workers cannot start: the platform's own way, then.
+            options["multiprocessing_context"] = multiprocessing.get_all_start_methods()[0]
         super().__init__(dataset, **options)
 
     # A generator, so that workers start at the first batch: Lightning asks for more iterators than it uses.

@@ -25,6 +25,7 @@ def test_a_sweep_of_two_trials_ends_in_its_table_and_a_failed_one_is_a_row(tmp_p
     trials = [
         "debug=fast",
         "trainer=cpu",
+        "data.num_workers=1",
         "model.embedding_dim=8",
         "loss.alpha=2,-1",
         "hydra.sweep.dir=sweep",
