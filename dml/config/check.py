@@ -41,8 +41,8 @@ def check_config(config: DictConfig) -> None:
     dataset: Any = OmegaConf.to_container(config.dataset)
     if "root" in (dataset.get("split") or {}) and dataset.get("root") in (None, ""):
         raise UserError(
-            f"dataset.root is not set: give the folder that holds the images of dataset={config.dataset.name}; "
-            "docs/datasets.md says how to get them and where they go."
+            "dataset.root is not set: give the folder that holds the images; docs/datasets.md says how to get them and "
+            "where they go."
         )
     check(config)
     check_limits(config.trainer)

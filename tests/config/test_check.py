@@ -74,7 +74,7 @@ BOOLEANS = {
         ),
         (
             "dataset.root=null",
-            "dataset.root is not set: give the folder that holds the images of dataset=folder;",
+            "dataset.root is not set: give the folder that holds the images;",
         ),
         ("dataset.root=", "dataset.root is not set: give the folder"),
         (
