@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help train test test-distributed lint types format notebooks lock clean
+.PHONY: help train test test-all lint types format notebooks lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -23,8 +23,8 @@ train: $(READY)  ## train on the embedded digits and judge on unseen ones (ARGS=
 test: $(READY)  ## all tests, a file at a time on each core
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-test-distributed: $(READY)  ## the tests of several processes alone, those that wait for timeouts too
-	$(BIN)/python -m pytest tests/distributed -m "" $(ARGS)
+test-all: $(READY)  ## those tests, too, that take long or wait for timeouts
+	$(MAKE) test ARGS='-m "" $(ARGS)'
 
 lint: $(READY)  ## style
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 GREY, RIGHT, WRONG, BLUE = "#8a8f98", "#0ca678", "#e8590c", "#4c8dff"
 STYLE: dict[Any, Any] = {
@@ -103,6 +103,9 @@ def bands_svg(lines: Sequence[Line], others: Sequence[Points], x_label: str, y_l
         all_x = {value for x, *_ in lines for value in x} | {value for x, _ in others for value in x}
         if min(all_x) > 0 and median(all_x) - min(all_x) < (max(all_x) - min(all_x)) / 4:
             axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.minorticks_off()
         axis.set_ylabel(y_label)
         if any(bands for *_, bands in lines):
             axis.legend()

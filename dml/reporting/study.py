@@ -105,7 +105,7 @@ def failed(trials: Sequence[Trial]) -> list[str]:
     names: dict[str, list[str]] = {}
     for trial in trials:
         names.setdefault(trial.error, []).append(trial.name)
-    return [f"Failed or stopped: {', '.join(found)}: {error}" for error, found in names.items() if error]
+    return [f"Left out: {', '.join(found)}: {error}" for error, found in names.items() if error]
 
 
 def mixture(parts: Sequence[Part]) -> str:

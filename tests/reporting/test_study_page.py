@@ -173,7 +173,7 @@ def test_what_failed_collapsed_or_came_twice_is_named(tmp_path, capsys):
     (tmp_path / "5" / ".hydra" / "overrides.yaml").write_text("[]")
     main([str(tmp_path)])
     said = " ".join(capsys.readouterr().out.split())
-    assert "Failed or stopped: 3, 4: UserError: no. Failed or stopped: 5: did not finish" in said
+    assert "Left out: 3, 4: UserError: no. Left out: 5: did not finish" in said
     assert "the same settings and the same seed: 2." in said
     assert "no result but count above: 0." in said
     assert "1 of 2 trials have no queries.csv" in said
