@@ -32,7 +32,10 @@ NOISE = (
     "prediction interval, t · sd · √(1 + 1/n)). Both are taken to be of the same test classes, so their choice is no "
     "noise."
 )
-
+SEEDS = (
+    "Not all cells have the same seeds, so a difference can be that of the seeds: run the missing ones, or report the "
+    "trials of the common seeds alone."
+)
 SHARES = "shares of the variance of all trials (η²): each setting, what only several do together, the seeds"
 
 
@@ -79,6 +82,10 @@ def notes(parts: Sequence[Part]) -> Iterator[str]:
     yield CELL
     if any(found.interval for cell in cells for found in cell.estimates.values()):
         yield INTERVAL
+    if any(
+        len({frozenset(trial.seed for trial in cell.trials) for cell in part.cells}) > 1 for part in parts
+    ):
+        yield SEEDS
     if without := sum(not has_queries(trial) for trial in trials):
         yield f"{without} of {len(trials)} trials have no queries.csv: their cells have no intervals."
     if published := [cell.trials[0].published for cell in cells if cell.trials[0].published]:

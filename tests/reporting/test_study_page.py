@@ -180,6 +180,15 @@ def test_what_failed_collapsed_or_came_twice_is_named(tmp_path, capsys):
     assert [(row["loss.alpha"], row["low"] != "") for row in written(tmp_path)] == [("2", False), ("1", True)]
 
 
+def test_cells_of_other_seeds_are_warned_of(tmp_path, capsys):
+    for number, (alpha, seed) in enumerate([(1, 0), (1, 1), (2, 0), (2, 1)]):
+        trial(tmp_path / str(number), f"loss.alpha={alpha}", seed=seed)
+    main([str(tmp_path)])
+    assert "Not all cells have the same seeds" not in capsys.readouterr().out
+    main([str(tmp_path / number) for number in "012"])
+    assert "Not all cells have the same seeds" in capsys.readouterr().out
+
+
 def test_the_table_of_a_sweep_may_be_all_that_is_left(tmp_path):
     table = "trial,mining,seed,test/recall_at_1,error\n0,all,0,0.5,\n1,all,1,0.7,\n2,top_k,0,,no\n"
     (tmp_path / "sweep.csv").write_text(table)
