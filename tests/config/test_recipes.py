@@ -39,7 +39,7 @@ TINY = (*SHORT, *SMALL, "model=convnet", "model.blocks=1")
 
 
 def images(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Overrides for a dataset's folder as it is unpacked, with few images of few pixels."""
+    """Overrides for the folder of a module of `dml.data.datasets` as it is unpacked, with few images of few pixels."""
     benchmarks: dict[str, Callable[..., Path]] = {
         "cub": write_cub,
         "cars": write_cars,
@@ -54,14 +54,14 @@ def images(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             f"dataset.root={root}",
             f"+dataset.split.counts={{_target_:dml.data.split.Counts,{fields}}}",
         ]
-    if name == "omniglot_small":
+    if name == "omniglot":
         monkeypatch.setitem(omniglot.ARCHIVES, "images_background_small1", (6, ""))
         monkeypatch.delitem(omniglot.PIXELS, "images_background_small1")
         write_drawings(root / "images_background_small1", {"A": 2, "B": 1, "C": 1, "D": 1, "E": 1})
     elif name == "caltech101":
         write_tree(root / "101_ObjectCategories", {f"c{i:02}": 2 for i in range(100)})
     else:
-        assert name == "folder", f"no images for dataset={name}: write some as it unpacks"
+        assert name == "folder", f"no images for {name}: write some as it unpacks"
         write_tree(root, {f"c{i}": 3 for i in range(8)})
     return [f"dataset.root={root}"]
 
@@ -73,7 +73,8 @@ def test_an_experiment_trains_on_the_layout_of_its_images(
     chosen = compose(f"experiment={name}", f"dataset.root={tmp_path}")
     check_config(chosen)
     try_out(chosen)
-    places = images(str(chosen.dataset.name), tmp_path / "data", monkeypatch)
+    module = chosen.dataset.split._target_.split(".")[-2]
+    places = images(module, tmp_path / "data", monkeypatch)
     config = compose(f"experiment={name}", *SHORT, *SMALL, *places, f"protocol={chosen.protocol}")
     # Keys that the experiment gives its own network are none of the small one's.
     small = compose("model=convnet", "model.blocks=1", f"model.embedding_dim={chosen.model.embedding_dim}")
