@@ -141,7 +141,7 @@ def test_a_study_sets_the_loss_and_nothing_else(compose: Compose, name: str) -> 
 def test_a_studys_last_cell_trains(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    places = images("omniglot_small", tmp_path / "data", monkeypatch)
+    places = images("omniglot", tmp_path / "data", monkeypatch)
     cell = [f"{key}={values[-1]}" for key, values in grid(name).items()]
     ground = "experiment=omniglot_small_convnet"
     assert train(compose(ground, f"study={name}", *TINY, *places, *cell))["steps"] == 2
