@@ -23,9 +23,9 @@ RESUME = "the same command with resume=auto goes on from the last checkpoint"
 SENTENCES = {
     r"Bus error|shared memory|torch_\d+.*No space left": "Shared memory (/dev/shm) is full: lower data.num_workers (0 "
     "needs none), or give the machine or container more of it.",
-    r"DataLoader worker .* killed by signal: (?P<how>\w+)": "A data worker was killed by a signal ({how}), perhaps for "
-    f"want of memory: lower data.num_workers or the batch; {RESUME}.",
-    r"DataLoader worker .* exited unexpectedly": f"A data worker ended by itself: {RESUME}.",
+    # torch knows the signal, unless its connection to the worker breaks first.
+    r"DataLoader worker .* (?P<how>killed by signal: \w+|exited unexpectedly)": "A data worker is gone ({how}), "
+    f"perhaps for want of memory: lower data.num_workers or the batch; {RESUME}.",
     r"^\[Errno \d+\] Broken pipe": "What reads this command's output has ended, so nothing more can be printed.",
     r"DataLoader timed out after (?P<how>[\d.]+) seconds": "No data worker delivered a batch within {how} seconds: is "
     f"one stopped, or the disk lost? data.worker_timeout=… waits longer; {RESUME}.",

@@ -39,8 +39,11 @@ FAILURES = [
     (OSError(errno.ENOMEM, "Cannot allocate memory"), MEMORY),
     (RuntimeError("unable to write to file </torch_12_34>: No space left on device (28)"), "/dev/shm"),
     (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible"), "/dev/shm"),
-    (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), r"signal \(Killed\)"),
-    (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "^A data worker ended by itself"),
+    (
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+        r"^A data worker is gone \(killed by",
+    ),
+    (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), r"^A data worker is gone \(exited"),
     (RuntimeError("DataLoader timed out after 5 seconds"), r"within 5 seconds.*data\.worker_timeout"),
     (RuntimeError(f"{GLOO}/unbound_buffer.cc:78] Timed out waiting 4000ms for recv operation to"), PROCESS),
     (
