@@ -21,10 +21,10 @@ train: $(READY)  ## train on the embedded digits and judge on unseen ones (ARGS=
 	$(BIN)/python -m dml.train baselines=true $(ARGS)
 
 test: $(READY)  ## all tests, a file at a time on each core
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(SLOW_TOO) $(ARGS)
 
-test-all: $(READY)  ## those tests, too, that take long or wait for timeouts
-	$(MAKE) test ARGS='-m "" $(ARGS)'
+test-all: SLOW_TOO := -m ""
+test-all: test  ## those tests, too, that take long or wait for timeouts
 
 lint: $(READY)  ## style
 	$(BIN)/ruff check .
