@@ -108,7 +108,10 @@ class PKBatchSampler(Sampler[list[SampleKey]]):
         K = _fitted(
             "images_per_class", images_per_class, USUAL_K, largest, "no training class has more images"
         )
-        _check(counts, P, K, steps_per_epoch)
+        if steps_per_epoch is not None and steps_per_epoch < 1:
+            raise UserError(
+                f"sampler.steps_per_epoch={steps_per_epoch} must be at least 1, or null for one draw an image."
+            )
         self.members = np.split(by_class, np.cumsum(counts)[:-1])
         self.classes_per_batch, self.images_per_class, self.batch_size = P, K, P * K
         if not 0 <= rank < world_size <= self.batch_size:
@@ -139,33 +142,17 @@ class PKBatchSampler(Sampler[list[SampleKey]]):
         for step in range(len(self)):
             chosen = classes.draw(self.classes_per_batch)
             batch = np.concatenate([images[c].draw(self.images_per_class) for c in chosen])
-            seeds = np.random.SeedSequence([self.seed, epoch, step, *self.stream]).generate_state(
-                self.batch_size
-            )
-            share = batch[self.share].tolist(), seeds[self.share].tolist()
-            yield [SampleKey(*key) for key in zip(*share, strict=True)]
+            sequence = np.random.SeedSequence([self.seed, epoch, step, *self.stream])
+            seeds = sequence.generate_state(self.batch_size)
+            yield list(map(SampleKey, batch[self.share].tolist(), seeds[self.share].tolist()))
 
 
 def _fitted(key: str, value: int | Literal["auto"], usual: int, most: int, why: str) -> int:
-    """P or K: the usual number where it is "auto", or the most that there is, with a note."""
-    if value != "auto":
-        return value
-    if most < usual:
-        note(f"sampler.{key}={most} in place of {usual}: {why}.")
-    return min(usual, most)
-
-
-def _check(counts: np.ndarray, P: int, K: int, steps: int | None) -> None:
-    """Raise UserError unless batches of P classes × K images can be drawn from classes of these sizes."""
-    if not 2 <= P <= len(counts):
-        raise UserError(
-            f"sampler.classes_per_batch={P} must be at least 2 and at most {len(counts)}, "
-            "the number of training classes."
-        )
-    if not 2 <= K <= counts.max():
-        raise UserError(
-            f"sampler.images_per_class={K} must be at least 2 and at most {counts.max()}, "
-            "the images of the largest training class."
-        )
-    if steps is not None and steps < 1:
-        raise UserError(f"sampler.steps_per_epoch={steps} must be at least 1, or null for one draw an image.")
+    """P or K as given, from 2 to the most that there is; "auto" is the usual number, or with a note the most."""
+    if value == "auto":
+        if most < usual:
+            note(f"sampler.{key}={most} in place of {usual}: {why}.")
+        return min(usual, most)
+    if not 2 <= value <= most:
+        raise UserError(f"sampler.{key}={value} must be at least 2 and at most {most}: {why}.")
+    return value
