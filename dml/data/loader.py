@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset
 
 from dml.data.sampler import PKBatchSampler
 from dml.errors import UserError
@@ -97,5 +97,5 @@ def whole_batches(size: int, batch_size: int, rank: int, world_size: int) -> lis
     on the size of its batch in the last bit. A process for which none is left repeats one: Lightning leaves a
     process without batches out of the evaluation, and the others would wait for it. Collectors drop repeats.
     """
-    batches = [list(range(start, min(start + batch_size, size))) for start in range(0, size, batch_size)]
+    batches = list(BatchSampler(range(size), batch_size, drop_last=False))
     return batches[rank::world_size] or [batches[rank % len(batches)]]
