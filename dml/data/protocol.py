@@ -1,7 +1,6 @@
 """Which images train, validate and test."""
 
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -50,7 +49,7 @@ class EvaluationSet:
         if gallery is None:
             return cls(query, np.arange(len(query)))
         pair: list[Any] = [query.images, gallery.images]
-        images = np.concatenate(pair) if isinstance(query.images, np.ndarray) else list(chain(*pair))
+        images = np.concatenate(pair) if isinstance(query.images, np.ndarray) else [*pair[0], *pair[1]]
         labels = np.concatenate([query.labels, gallery.labels])
         index = np.arange(len(labels))
         both = Samples(images, labels, [*query.names, *gallery.names])

@@ -26,6 +26,7 @@ ORIGIN = Origin(
     "Cars', and http://ftp.cs.stanford.edu/cs/cvgl/CARS196.zip may still be there), name their archives with "
     f"--archive, or unpack them into the root so that it holds {LAYOUTS}.",
 )
+SIDES = {"cars_train": "cars_train_annos.mat", "cars_test": "cars_test_annos_withlabels.mat"}
 FIRST_CLASS = "AM General Hummer SUV 2000"
 
 
@@ -71,10 +72,7 @@ def _original(base: Path, train_classes: int) -> list[Entry]:
 def _official_sides(base: Path, train_classes: int) -> list[Entry]:
     """cars_train/00001.jpg … and cars_test/00001.jpg …, the images unpacked in place or once more nested."""
     found = []
-    for side, file in (
-        ("cars_train", "cars_train_annos.mat"),
-        ("cars_test", "cars_test_annos_withlabels.mat"),
-    ):
+    for side, file in SIDES.items():
         folder = next((f for f in (base / side / side, base / side) if f.is_dir()), None)
         annotations = _annotations(base, file)
         if folder is None or annotations is None:
