@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from dml.use.parts import Parts
 
@@ -37,13 +37,7 @@ def measure(search: Search, parts: Parts, ids_N: Int[np.ndarray, "N"]) -> dict[s
     figures = {"recall_at_1": None, "queries": len(query_Q), "queries_per_second": round(speed, 1)}
     if len(ids_N) < 2:
         return figures
-    found_Q = _first_other(found_QK, query_Q)
-    there_Q = found_Q >= 0
-    wanted = np.unique(found_Q[there_Q])
-    other_nD = parts.vectors(wanted)
-    S_Q = np.full(len(query_Q), -np.inf, dtype=np.float32)
-    S_Q[there_Q] = np.einsum("qd,qd->q", z_QD[there_Q], other_nD[np.searchsorted(wanted, found_Q[there_Q])])
-    missed_Q = nearest_other(z_QD, query_Q, parts, ids_N) - EXACT > S_Q
+    missed_Q = _missed(z_QD, query_Q, _first_other(found_QK, query_Q), parts, ids_N)
     return figures | {"recall_at_1": round(1 - float(missed_Q.mean()), 4)}
 
 
@@ -54,13 +48,14 @@ def _first_other(found_QK: np.ndarray, query_Q: np.ndarray) -> np.ndarray:
     return np.where(other_QK.any(axis=1), first_Q, -1)
 
 
-def nearest_other(
-    z_QD: Float[np.ndarray, "Q D"], query_Q: Int[np.ndarray, "Q"], parts: Parts, ids_N: Int[np.ndarray, "N"]
-) -> Float[np.ndarray, "Q"]:
-    """Similarity of each query to the nearest vector but itself, by comparing with all, a part at a time."""
-    best_Q = np.full(len(query_Q), -np.inf, dtype=np.float32)
+def _missed(
+    z_QD: np.ndarray, query_Q: np.ndarray, found_Q: np.ndarray, parts: Parts, ids_N: np.ndarray
+) -> np.ndarray:
+    """Whether any vector but the query is more similar to it than what was found, by comparing with all."""
+    found_S_Q, best_S_Q = np.full((2, len(query_Q)), -np.inf, dtype=np.float32)
     for ids_B, z_BD in parts.of(ids_N):
         S_QB = z_QD @ z_BD.T
-        S_QB[query_Q[:, None] == ids_B] = -np.inf
-        best_Q = np.maximum(best_Q, S_QB.max(axis=1))
-    return best_Q
+        is_found_QB, is_other_QB = found_Q[:, None] == ids_B, query_Q[:, None] != ids_B
+        found_S_Q = np.maximum(found_S_Q, S_QB.max(axis=1, where=is_found_QB, initial=-np.inf))
+        best_S_Q = np.maximum(best_S_Q, S_QB.max(axis=1, where=is_other_QB, initial=-np.inf))
+    return best_S_Q - EXACT > found_S_Q
