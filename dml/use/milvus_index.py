@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,6 +12,7 @@ from jaxtyping import Float, Int
 from dml.errors import UserError
 from dml.use.faiss_index import pieces_of
 from dml.use.index_folder import Items, State
+from dml.use.listing import printable
 from dml.use.parts import Parts
 
 CONNECT, ANSWER = 10, 120  # seconds that Milvus has
@@ -67,7 +67,7 @@ class MilvusIndex:
         named = zip(items.names, items.classes, strict=True)
         for ids_B, z_BD in parts.of(items.ids):
             rows = [
-                {"id": id_, "vector": z_D, "name": _text(name), "class": _text(label)}
+                {"id": id_, "vector": z_D, "name": printable(name), "class": printable(label)}
                 for id_, z_D, (name, label) in zip(ids_B.tolist(), z_BD, named, strict=False)
             ]
             with self._answers():
@@ -135,8 +135,3 @@ class MilvusIndex:
         except MilvusException as error:
             reason = " ".join(str(getattr(error, "message", error)).split())[:200]
             raise UserError(f"Milvus at {self.uri} does not answer, or refuses ({reason}).") from error
-
-
-def _text(name: Any) -> str:
-    """The name as valid text."""
-    return str(name).encode(errors="surrogateescape").decode(errors="replace")

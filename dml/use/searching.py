@@ -24,7 +24,7 @@ from dml.use.embedding_pass import ReadableImages, collate_readable
 from dml.use.engine import open_engine
 from dml.use.index_folder import Items, read_items, read_state
 from dml.use.indexing import check_model
-from dml.use.listing import Files, Listed, list_images
+from dml.use.listing import Files, Listed, list_images, printable
 
 RESULTS, SHEET = "results.csv", "results.png"
 FOUND = "#808080"
@@ -140,8 +140,3 @@ def print_results(queries: Listed, items: Items, found: list[list[Found]]) -> No
             print(printable(f"{rank:4}  {score:.4f}  {items.names[n]}  {items.classes[n]}".rstrip()))
     if len(found) > PRINTED:
         print(f"and {len(found) - PRINTED:,} more queries in {RESULTS}")
-
-
-def printable(text: str) -> str:
-    """The text with bytes that are none, as names of files may hold, replaced by a question mark."""
-    return text.encode(errors="surrogateescape").decode(errors="replace")
