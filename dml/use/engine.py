@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from dml.errors import UserError
 from dml.use.faiss_index import FaissIndex
-from dml.use.index_folder import ANEW, Items, State
+from dml.use.index_folder import Items, State
 from dml.use.milvus_index import MilvusIndex
 from dml.use.parts import Parts
 
@@ -19,14 +18,10 @@ def empty_engine(folder: Path, state: State, parts: Parts, items: Items) -> Engi
 
 
 def open_engine(folder: Path, state: State) -> Engine:
-    """That of an index, which must hold the images that are listed."""
+    """That of an index."""
     if state.engine == "milvus":
         return MilvusIndex.opened(folder, state)
-    file = folder / state.file("index.faiss")
-    engine = FaissIndex.load(file, state.type)
-    if len(engine) != state.images:
-        raise UserError(f"{file} holds {len(engine):,} vectors for {state.images:,} images: {ANEW}.")
-    return engine
+    return FaissIndex.opened(folder, state)
 
 
 def check_answers(folder: Path, state: State) -> None:

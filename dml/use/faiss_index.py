@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from rich.progress import track
 
 from dml.errors import UserError
-from dml.use.index_folder import Items
+from dml.use.index_folder import ANEW, Items, State
 from dml.use.parts import Parts
 
 PER_CENTROID = 39  # fewer training vectors than this a centroid, and FAISS warns
@@ -30,10 +30,43 @@ class FaissIndex:
     @classmethod
     def empty(cls, kind: str, parts: Parts, items: Items) -> "FaissIndex":
         """An index without vectors; a compressed one is trained on some of the rows, of which it needs 256."""
-        return cls(_empty(kind, parts, items.ids), kind)
+        size, dim = len(items), parts.dim
+        cells = max(1, min(round(4 * size**0.5), size // PER_CENTROID))
+        recipe = {
+            "flat": "IDMap,Flat",
+            "hnsw": "IDMap,HNSW32,Flat",
+            "ivfpq": f"IVF{cells},PQ{pieces_of(dim)}np",  # np: no training for Hamming distances, which takes minutes
+        }[kind]
+        index: Any = faiss.index_factory(dim, recipe, faiss.METRIC_INNER_PRODUCT)
+        if kind == "hnsw":
+            faiss.ParameterSpace().set_index_parameter(index, "efSearch", 128)
+        if kind == "ivfpq":
+            if size < CODES:
+                raise UserError(
+                    f"index.type=ivfpq needs {CODES} images to train on, not {size}: take index.type=flat."
+                )
+            index.nprobe = max(min(cells, 8), cells // 32)
+            # FAISS's own 25 rounds on 65,536 vectors take minutes for 512 dimensions, and find hardly better codes.
+            training = index.pq.cp
+            training.niter, training.min_points_per_centroid, training.max_points_per_centroid = 10, 1, 64
+            sample = np.random.default_rng(0).permutation(size)[: max(64 * cells, 16 * CODES)]
+            index.train(parts.vectors(np.sort(items.ids[sample])))
+        return cls(index, kind)
 
-    def __len__(self) -> int:
-        return int(self.index.ntotal)
+    @classmethod
+    def opened(cls, folder: Path, state: State) -> "FaissIndex":
+        """That of an index, which must hold the images that are listed."""
+        file = folder / state.file("index.faiss")
+        try:
+            index: Any = faiss.read_index(str(file))
+        except (RuntimeError, MemoryError) as error:
+            reason = str(error).rpartition(": ")[2] or "out of memory"
+            raise UserError(
+                f"{file} cannot be read as a FAISS index ({reason}): index the images anew, in another folder."
+            ) from None
+        if index.ntotal != state.images:
+            raise UserError(f"{file} holds {index.ntotal:,} vectors for {state.images:,} images: {ANEW}.")
+        return cls(index, state.type)
 
     def add(self, parts: Parts, items: Items) -> None:
         """Add rows of the parts."""
@@ -43,7 +76,7 @@ class FaissIndex:
     def remove(self, parts: Parts, gone: Items, left: Items) -> None:
         """Remove some rows. FAISS removes nothing from a graph, which is built anew of the rows left."""
         if self.kind == "hnsw":
-            self.index = _empty(self.kind, parts, left.ids)
+            self.index = self.empty(self.kind, parts, left).index
             self.add(parts, left)
         else:
             self.index.remove_ids(gone.ids)
@@ -62,43 +95,6 @@ class FaissIndex:
         except RuntimeError as error:
             reason = str(error).rpartition(": ")[2]
             raise UserError(f"{file} cannot be written ({reason}): is the disk full?") from None
-
-    @classmethod
-    def load(cls, file: Path, kind: str) -> "FaissIndex":
-        """Read it from a file."""
-        try:
-            return cls(faiss.read_index(str(file)), kind)
-        except (RuntimeError, MemoryError) as error:
-            reason = str(error).rpartition(": ")[2] or "out of memory"
-            raise UserError(
-                f"{file} cannot be read as a FAISS index ({reason}): index the images anew, in another folder."
-            ) from None
-
-
-def _empty(kind: str, parts: Parts, ids_N: np.ndarray) -> Any:
-    """The index without vectors; compressed, trained on a sample of them."""
-    size, dim = len(ids_N), parts.dim
-    cells = max(1, min(round(4 * size**0.5), size // PER_CENTROID))
-    recipe = {
-        "flat": "IDMap,Flat",
-        "hnsw": "IDMap,HNSW32,Flat",
-        "ivfpq": f"IVF{cells},PQ{pieces_of(dim)}np",  # np: no training for Hamming distances, which takes minutes
-    }[kind]
-    index: Any = faiss.index_factory(dim, recipe, faiss.METRIC_INNER_PRODUCT)
-    if kind == "hnsw":
-        faiss.ParameterSpace().set_index_parameter(index, "efSearch", 128)
-    if kind == "ivfpq":
-        if size < CODES:
-            raise UserError(
-                f"index.type=ivfpq needs {CODES} images to train on, not {size}: take index.type=flat."
-            )
-        index.nprobe = max(min(cells, 8), cells // 32)
-        # FAISS's own 25 rounds on 65,536 vectors take minutes for 512 dimensions, and find hardly better codes.
-        training = index.pq.cp
-        training.niter, training.min_points_per_centroid, training.max_points_per_centroid = 10, 1, 64
-        sample = np.random.default_rng(0).permutation(size)[: max(64 * cells, 16 * CODES)]
-        index.train(parts.vectors(np.sort(ids_N[sample])))
-    return index
 
 
 def pieces_of(dim: int) -> int:

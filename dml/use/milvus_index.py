@@ -57,11 +57,6 @@ class MilvusIndex:
             made.client.load_collection(made.collection, timeout=ANSWER)
         return made
 
-    def __len__(self) -> int:
-        with self._answers():
-            [row] = self.client.query(self.collection, output_fields=["count(*)"], timeout=ANSWER)
-        return int(row["count(*)"])
-
     def add(self, parts: Parts, items: Items) -> None:
         """Write rows of the parts; those that are there already are written again."""
         named = zip(items.names, items.classes, strict=True)
