@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ Source = str | Path | Image.Image | np.ndarray
 AUTOCAST = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 
 
+@dataclass
 class TrainedEmbedder:
     """A trained network and the preprocessing that it was tested with.
 
@@ -39,18 +41,12 @@ class TrainedEmbedder:
         fingerprint: 12 hexadecimal digits that two checkpoints share if they have the same weights and preprocessing.
     """
 
-    def __init__(
-        self,
-        embedder: Embedder,
-        channels: int,
-        resize: Transform | None,
-        transform: Transform | None,
-        precision: str | None,
-        fingerprint: str,
-    ) -> None:
-        self.embedder = embedder.eval()
-        self.channels, self.resize, self.transform = channels, resize, transform
-        self.precision, self.fingerprint = precision, fingerprint
+    embedder: Embedder
+    channels: int
+    resize: Transform | None
+    transform: Transform | None
+    precision: str | None
+    fingerprint: str
 
     @property
     def embedding_dim(self) -> int:
@@ -108,8 +104,7 @@ class TrainedEmbedder:
     def dataset(self, images: Source | Sequence[Source]) -> ImageDataset:
         """The preprocessed images, one at a time."""
         one = isinstance(images, str | Path | Image.Image) or (
-            isinstance(images, np.ndarray)
-            and (images.ndim == 2 or (images.ndim == 3 and images.shape[2] == 3))
+            isinstance(images, np.ndarray) and (images.ndim == 2 or images.shape[2:] == (3,))
         )
         listed: Any = [images] if one else images
         sources: list[Any] = [self._source(image) for image in listed]
@@ -157,14 +152,8 @@ def load(
         build(run.data[key]) if run.data.get(key) else None for key in ("resize", "eval_transform")
     )
     channels = int(run.data.get("channels", 3))
-    trained = TrainedEmbedder(
-        embedder,
-        channels,
-        resize,
-        transform,
-        run.trainer.precision,
-        fingerprint(weights, f"{resize} {transform} {channels}"),
-    )
+    own = fingerprint(weights, f"{resize} {transform} {channels}")
+    trained = TrainedEmbedder(embedder.eval(), channels, resize, transform, run.trainer.precision, own)
     return trained.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
 
