@@ -1,7 +1,7 @@
 """Gradient checkpointing: blocks keep their inputs alone and are computed again in backward."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -51,13 +51,10 @@ def recomputed(forward: Callable[..., Any], module: nn.Module) -> Callable[..., 
 def _checkpointed(forward: Callable[..., Any], module: nn.Module, *arguments: Any, **named: Any) -> Any:
     # DenseNet appends to its lists later; torch.compile keeps track of statistics by itself.
     arguments = tuple(list(a) if isinstance(a, list) else a for a in arguments)
-    own: dict[str, Any] = {} if torch.compiler.is_compiling() else {"context_fn": partial(_contexts, module)}
-    return checkpoint(forward, *arguments, use_reentrant=False, **own, **named)
-
-
-def _contexts(module: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """What surrounds forward and its repetition."""
-    return nullcontext(), statistics_kept(module)
+    if not torch.compiler.is_compiling():
+        # What surrounds forward, and what its repetition.
+        named["context_fn"] = lambda: (nullcontext(), statistics_kept(module))
+    return checkpoint(forward, *arguments, use_reentrant=False, **named)
 
 
 @contextmanager
