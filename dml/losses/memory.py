@@ -48,9 +48,7 @@ class CrossBatchMemory(nn.Module):
         self.embeddings = nn.Buffer(torch.zeros(size, embedding_dim))
         self.labels = nn.Buffer(torch.zeros(size, dtype=torch.int64))
         self.seen = nn.Buffer(torch.tensor(0))  # batches so far
-        self.stored = nn.Buffer(
-            torch.tensor(0)
-        )  # embeddings stored since `start`, including those overwritten
+        self.stored = nn.Buffer(torch.tensor(0))  # embeddings since `start`, including those overwritten
 
     def references(
         self, embeddings: Float[Tensor, "B D"], labels: Int[Tensor, "B"]

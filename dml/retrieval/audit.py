@@ -44,18 +44,14 @@ def audit(
         ks: the K of Recall@K.
         cluster_N: (N,) clusters of `k_means`, as "here" has them; None leaves NMI and AMI out.
     """
-    counted_Q = ranking.positives > 0
+    counted_Q, k_K = ranking.positives > 0, torch.tensor(ks)
+    hit_QK = ranking.others_ahead[:, None] < k_K
+    hit_or_tie_QK = _strictly_ahead(z_ND, evaluation, ranking)[:, None] < k_K
     columns = {
-        "here": recall(ranking.others_ahead[:, None] < torch.tensor(ks), counted_Q, ks),
+        "here": recall(hit_QK, counted_Q, ks),
         "first column dropped": _first_column_dropped(z_ND, evaluation, counted_Q, ks),
-        "ties for the query": recall(
-            _strictly_ahead(z_ND, evaluation, ranking)[:, None] < torch.tensor(ks), counted_Q, ks
-        ),
-        "singletons counted": recall(
-            (ranking.others_ahead[:, None] < torch.tensor(ks)) & counted_Q[:, None],
-            torch.ones_like(counted_Q),
-            ks,
-        ),
+        "ties for the query": recall(hit_or_tie_QK, counted_Q, ks),
+        "singletons counted": recall(hit_QK & counted_Q[:, None], torch.ones_like(counted_Q), ks),
     }
     if cluster_N is not None:
         columns["here"] |= agreement(evaluation.labels, cluster_N)

@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 from sklearn.metrics import auc, roc_curve
 
+from dml.retrieval.intervals import LEVEL
+
 FAR_LEVELS = (1e-1, 1e-2, 1e-3, 1e-4)
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -113,5 +114,5 @@ def accuracy(
     right_P = (similarity_P >= threshold_K[np.searchsorted(folds, fold_P)]) == same_P
     accuracy_K = np.array([right_P[fold_P == k].mean() for k in folds])
     mean, error = float(accuracy_K.mean()), float(accuracy_K.std(ddof=1) / np.sqrt(len(folds)))
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(folds) - 1)) * error
+    reach = float(stats.t.ppf((1 + LEVEL) / 2, len(folds) - 1)) * error
     return Accuracy(mean, error, (max(0.0, mean - reach), min(1.0, mean + reach)), threshold_K)
