@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from dml.config.check import valid
@@ -100,6 +100,4 @@ def _check_values(config: DictConfig, keys: dict[str, Any]) -> None:
     if unread := sorted(map(str, config.keys() - groups - OTHERS)):
         raise UserError(f"{unread[0]}=… has no effect: nothing reads it; leave it out.")
     for key, kind in keys.items():
-        group, _, name = key.rpartition(".")
-        node = config[group] if group else config
-        node[name] = valid(node[name], kind, key)
+        OmegaConf.update(config, key, valid(OmegaConf.select(config, key), kind, key))

@@ -67,11 +67,6 @@ class Items:
     names: list[str]
     classes: list[str]
 
-    @classmethod
-    def none(cls) -> "Items":
-        """No images."""
-        return cls(np.empty(0, dtype=np.int64), [], [])
-
     def __len__(self) -> int:
         return len(self.names)
 

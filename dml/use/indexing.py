@@ -67,7 +67,8 @@ def index_images(config: DictConfig, folder: Path) -> State:
         dim=trained.embedding_dim,
         root=os.path.relpath(listed.root, folder),
     )
-    return embed_and_add(config, folder, state, Items.none(), listed, trained)
+    none_yet = Items(np.empty(0, dtype=np.int64), [], [])
+    return embed_and_add(config, folder, state, none_yet, listed, trained)
 
 
 def add_images(config: DictConfig, folder: Path) -> State:
