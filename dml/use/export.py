@@ -57,7 +57,7 @@ def parity(checkpoint: Float[np.ndarray, "N D"], exported: Float[np.ndarray, "N 
 def check_export(config: DictConfig) -> None:
     """Check an export's configuration without reading checkpoint or images."""
     for key, example in {"ckpt_path": "…/checkpoints/best.ckpt", "images": "my_images"}.items():
-        if OmegaConf.is_missing(config, key) or config[key] is None:
+        if OmegaConf.select(config, key) is None:
             raise UserError(f"{key} is missing: give it, such as {key}={example}.")
     config.ckpt_path = checkpoint_file(config.ckpt_path)
     valid(config.format, Literal["onnx", "pt2"], "format")

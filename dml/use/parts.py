@@ -59,9 +59,9 @@ class Parts:
     def __init__(self, folder: Path, rows: int, dim: int) -> None:
         self.folder, self.rows, self.dim = folder, rows, dim
 
-    def blocks(self) -> Iterator[tuple[int, Float[np.ndarray, "B D"]]]:
-        """Each part's first row and its vectors, (B, D), read from the disk as they are used."""
-        row = 0
+    def blocks(self, first: int = 0) -> Iterator[tuple[int, Float[np.ndarray, "B D"]]]:
+        """First row and vectors, (B, D), of each part from the one that begins at row `first` on, read when used."""
+        row = first
         while row < self.rows:
             file = part_file(self.folder, row)
             try:
@@ -85,15 +85,14 @@ class Parts:
         return np.concatenate([np.empty((0, self.dim), np.float32), *(z_BD for _, z_BD in self.of(ids_n))])
 
     def readable(self, first: int) -> Int[np.ndarray, "n"]:
-        """The rows from `first` on that hold a vector, rising."""
-        kept = [row + np.flatnonzero(~np.isnan(z_BD[:, 0])) for row, z_BD in self.blocks() if row >= first]
+        """The rows that hold a vector, rising, from the part that begins at row `first` on."""
+        kept = [row + np.flatnonzero(~np.isnan(z_BD[:, 0])) for row, z_BD in self.blocks(first)]
         return np.concatenate([np.empty(0, np.int64), *kept])
 
     def problems(self, first: int) -> dict[int, str]:
-        """What is wrong with each image from row `first` on that cannot be read."""
+        """What is wrong with each image that cannot be read, from the part that begins at row `first` on."""
         found: dict[int, str] = {}
-        for row, _ in self.blocks():
-            if row >= first:
-                said = json.loads(part_file(self.folder, row).with_suffix(".json").read_text())
-                found |= {int(key): sentence for key, sentence in said.items()}
+        for row, _ in self.blocks(first):
+            said = json.loads(part_file(self.folder, row).with_suffix(".json").read_text())
+            found |= {int(key): sentence for key, sentence in said.items()}
         return found
