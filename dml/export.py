@@ -8,9 +8,9 @@ from dml.config.cli import command
 @command("export")
 def main(config: DictConfig) -> None:
     """Export one checkpoint, or each trial of a sweep."""
-    from dml.use.export import run  # imports torch: only for a command line that is right
+    from dml.use.export import export  # imports torch: only for a command line that is right
 
-    run(config)
+    export(config)
 
 
 if __name__ == "__main__":

@@ -76,12 +76,13 @@ def images_of(folder: str) -> list[Path]:
     return [files[i] for i in chosen]
 
 
-def export(config: DictConfig) -> Parity:
-    """Write the network and `model.json` to the run's folder, both or neither; returns what was measured.
+def export(config: DictConfig) -> None:
+    """Write the network and `model.json` to the run's folder, both or neither, and print the folder last.
 
     A UserError if what was written does not embed as the checkpoint does.
     """
     check_export(config)
+    set_aside(config.run_dir, [*(f"model.{format}" for format in FORMATS), NAME])
     trained = load(config.ckpt_path, device="cpu", trust=config.trust or ())
     dataset = trained.dataset(images_of(config.images))
     images = collate([dataset[i] for i in range(len(dataset))])["image"]
@@ -99,7 +100,7 @@ def export(config: DictConfig) -> Parity:
         f"Parity with the checkpoint on {measured.images} images: largest difference "
         f"{measured.largest_difference:.1e}, the same nearest images."
     )
-    return measured
+    print(config.run_dir)
 
 
 def write(trained: TrainedEmbedder, images: Tensor, format: str, file: Path) -> Parity:
@@ -118,10 +119,3 @@ def write(trained: TrainedEmbedder, images: Tensor, format: str, file: Path) -> 
     # Batches of several sizes show that the batch is dynamic.
     exported = np.concatenate([embed(batch) for batch in (images[:1].numpy(), images[1:].numpy())])
     return parity(trained.embedder(images).numpy(), exported)
-
-
-def run(config: DictConfig) -> None:
-    """Export, and print the run's folder last."""
-    set_aside(config.run_dir, [*(f"model.{format}" for format in FORMATS), NAME])
-    export(config)
-    print(config.run_dir)
