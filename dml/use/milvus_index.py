@@ -54,7 +54,6 @@ class MilvusIndex:
         made = cls(folder, state)
         with made._answers():
             made._create(state.dim, size)
-            made.client.load_collection(made.collection, timeout=ANSWER)
         return made
 
     def add(self, parts: Parts, items: Items) -> None:
