@@ -25,9 +25,6 @@ from dml.runs.checkpoints import BEST, LAST, PREVIOUS, read_checkpoint
 log = logging.getLogger(__name__)  # of Lightning's own loggers only warnings are shown
 
 
-STOPPING = [signal.Signals[s] for s in ("SIGINT", "SIGTERM", "SIGHUP") if s in signal.Signals.__members__]
-
-
 def leave_terminal() -> None:
     """Write to nothing in place of a terminal that was closed, where each write would fail."""
     for stream in (1, 2):
@@ -48,8 +45,8 @@ class StopRequests:
     def listen(self) -> None:
         """Take over the signals until `ignore`."""
         if threading.current_thread() is threading.main_thread():
-            for number in STOPPING:
-                if number == getattr(signal, "SIGHUP", None) and signal.getsignal(number) == signal.SIG_IGN:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
                     continue  # nohup
                 self.handlers.append((number, signal.signal(number, self._note)))
 
@@ -62,7 +59,7 @@ class StopRequests:
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
-        if number not in (signal.SIGINT, signal.SIGTERM):
+        if number == signal.SIGHUP:
             leave_terminal()
         if is_first_process():
             log.info(f"{signal.Signals(number).name}: stopping after this step and a validation that is due.")

@@ -128,8 +128,8 @@ def serve_parent(worker: int) -> None:
             sys.__excepthook__(kind, *of)
 
     sys.excepthook = say
-    for name in {"SIGINT", "SIGTERM", "SIGHUP"} & {s.name for s in signal.Signals}:
-        signal.signal(signal.Signals[name], signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def end_workers() -> None:

@@ -8,8 +8,7 @@ import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
@@ -24,19 +23,13 @@ from dml.runs.folder import set_aside
 from dml.runs.report import readable
 
 TEST, RECALL, COLLAPSED = "test/", "test/recall_at_", "collapsed"
-STOPPING = {"SIGTERM", "SIGHUP"}
-
-
-def stop(number: int, frame: FrameType | None) -> NoReturn:
-    """Answer a signal by leaving, as from Ctrl-C."""
-    sys.exit(128 + number)
 
 
 def leave_when_stopped() -> None:
     """Have SIGTERM and SIGHUP end this process as Ctrl-C does, so that what is done is written."""
-    for name in STOPPING & {s.name for s in signal.Signals}:
-        if signal.getsignal(signal.Signals[name]) != signal.SIG_IGN:  # as by nohup
-            signal.signal(signal.Signals[name], stop)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as by nohup
+            signal.signal(number, lambda received, frame: sys.exit(128 + received))
 
 
 def read_trial(folder: Path, overrides: Iterable[str], name: str) -> dict[str, Any]:
