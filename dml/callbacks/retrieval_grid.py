@@ -14,8 +14,7 @@ from matplotlib.figure import Figure
 from pydantic import Field
 
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
-from dml.data.datamodule import EmbeddingDataModule, data_of
-from dml.data.protocol import EvaluationSet
+from dml.data.datamodule import data_of
 from dml.models.preprocessing import in_unit_range
 from dml.retrieval.index import Neighbours, nearest
 from dml.runs.picture import save_picture
@@ -42,16 +41,29 @@ class RetrievalGrid(pl.Callback):
         self.path, self.queries, self.neighbours = Path(path), queries, neighbours
 
     def found(self, trainer: pl.Trainer) -> tuple[np.ndarray, Neighbours]:
-        """The rows' numbers among the queries of the latest test, and their nearest images."""
+        """The rows' numbers among the queries of the latest test, and their nearest images in its evaluation set."""
         evaluation = data_of(trainer).evaluation_set("test")
-        rows = np.linspace(0, len(evaluation.query_index) - 1, self.queries).round().astype(int)
         z_ND = retrieval_metrics_of(trainer).embeddings.cpu()
-        return rows, search(evaluation, z_ND, rows, self.neighbours)
+        rows = np.linspace(0, len(evaluation.query_index) - 1, self.queries).round().astype(int)
+        query_Q, gallery_G = evaluation.query_index[rows], evaluation.searched_index
+        self_index = torch.from_numpy(rows) if evaluation.gallery_index is None else None
+        found = nearest(z_ND[query_Q], z_ND[gallery_G], self.neighbours, self_index)
+        return rows, found._replace(index_QK=torch.from_numpy(gallery_G)[found.index_QK])
 
     def draw(self, trainer: pl.Trainer) -> Figure:
-        """The picture of the latest test."""
-        data, (rows, found) = data_of(trainer), self.found(trainer)
-        return draw(data, data.evaluation_set("test").query_index[rows], found)
+        """The picture of the latest test: a row for each query, the query first."""
+        data, (query_rows, found) = data_of(trainer), self.found(trainer)
+        evaluation, images = data.evaluation_set("test"), data.test_dataloader().dataset
+        names = [str(data.classes[label]) for label in evaluation.labels]
+        rows = list[list[Tile]]()
+        columns = evaluation.query_index[query_rows], found.index_QK, found.similarity_QK
+        for query, index_K, similarity_K in zip(*(column.tolist() for column in columns), strict=True):
+            rows.append([(images[query]["image"], names[query], QUERY)])
+            for n, similarity in zip(index_K, similarity_K, strict=True):
+                right = names[n] == names[query]
+                title = f"{similarity:.2f}" if right else f"{similarity:.2f}  {names[n]}"
+                rows[-1].append((images[n]["image"], title, RIGHT if right else WRONG))
+        return sheet(rows)
 
 
 def grids_of(trainer: pl.Trainer) -> list[RetrievalGrid]:
@@ -63,28 +75,6 @@ def draw_retrievals(trainer: pl.Trainer) -> None:
     """Save the trainer's pictures; no hook does, since figures are to be written first."""
     for grid in grids_of(trainer):
         save_picture(grid.path, partial(grid.draw, trainer))
-
-
-def search(evaluation: EvaluationSet, z_ND: torch.Tensor, rows: np.ndarray, k: int) -> Neighbours:
-    """The k nearest images of some queries, as positions in the evaluation set."""
-    gallery_G = evaluation.searched_index
-    self_index = torch.from_numpy(rows) if evaluation.gallery_index is None else None
-    found = nearest(z_ND[evaluation.query_index[rows]], z_ND[gallery_G], k, self_index)
-    return found._replace(index_QK=torch.from_numpy(gallery_G)[found.index_QK])
-
-
-def draw(data: EmbeddingDataModule, query_Q: np.ndarray, found: Neighbours) -> Figure:
-    """One row per query: the query, then its nearest images."""
-    images, rows = data.test_dataloader().dataset, list[list[Tile]]()
-    names = [str(data.classes[label]) for label in data.evaluation_set("test").labels]
-    columns = query_Q, found.index_QK, found.similarity_QK
-    for query, index_K, similarity_K in zip(*(column.tolist() for column in columns), strict=True):
-        rows.append([(images[query]["image"], names[query], QUERY)])
-        for n, similarity in zip(index_K, similarity_K, strict=True):
-            right = names[n] == names[query]
-            title = f"{similarity:.2f}" if right else f"{similarity:.2f}  {names[n]}"
-            rows[-1].append((images[n]["image"], title, RIGHT if right else WRONG))
-    return sheet(rows)
 
 
 def sheet(rows: Sequence[Sequence[Tile]]) -> Figure:
