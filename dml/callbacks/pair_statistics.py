@@ -32,12 +32,7 @@ class PairStatistics(pl.Callback):
         self.warned = False
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: dict[str, Tensor],
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *index: int
     ) -> None:
         if trainer.global_step % self.every_n_steps != 0:
             return
