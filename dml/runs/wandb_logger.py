@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.loggers import WandbLogger
 
 from dml.distributed import is_first_process
@@ -47,7 +48,8 @@ class QuietWandbLogger(WandbLogger):
 
     def log_hyperparams(self, params: Any) -> None:
         """Send the configuration, without the path of the working directory."""
-        super().log_hyperparams(without_prefix(params, f"{Path.cwd()}/"))
+        prefix = f"{Path.cwd()}/"
+        super().log_hyperparams(apply_to_collection(params, str, lambda text: text.removeprefix(prefix)))
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Log numbers, images, tables and histograms.
@@ -59,15 +61,6 @@ class QuietWandbLogger(WandbLogger):
             self.experiment.define_metric(name, step_metric=STEP, step_sync=True, summary="max")
             self.defined.add(name)
         super().log_metrics(metrics, step)
-
-
-def without_prefix(node: Any, prefix: str) -> Any:
-    """Nested dictionaries and lists with a prefix removed from the strings that have it."""
-    if isinstance(node, Mapping):
-        return {key: without_prefix(value, prefix) for key, value in node.items()}
-    if isinstance(node, list):
-        return [without_prefix(value, prefix) for value in node]
-    return node.removeprefix(prefix) if isinstance(node, str) else node
 
 
 def wandb_logger(
@@ -116,10 +109,8 @@ def wandb_logger(
     if is_first_process() and mode != "disabled":
         with whole_file(kept) as part:
             part.write_text(id)
-    if mode in OFFLINE and not STAGING_GIVEN:
-        os.environ[STAGING] = str(
-            Path(save_dir, "wandb")
-        )  # W&B's own is in the home, which a container forgets
+    if mode in OFFLINE and not STAGING_GIVEN:  # W&B's own is in the home, which a container forgets
+        os.environ[STAGING] = str(Path(save_dir, "wandb"))
     usual = names_of_command()
     # `mode` because Lightning's own `offline` sets a variable, which wandb, once set up, no longer reads.
     return QuietWandbLogger(
