@@ -1,6 +1,5 @@
 """What Weights & Biases gets of a test: the final figures, retrievals as images, histograms of similarities."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,7 +15,7 @@ from torchvision.transforms.v2.functional import to_pil_image
 from dml.callbacks.retrieval_grid import RetrievalGrid, drawable, grids_of
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.data.datamodule import data_of
-from dml.errors import Note, UserError
+from dml.errors import UserError, note
 from dml.models.preprocessing import in_unit_range
 from dml.reporting.embeddings import sample, similarity_histogram
 
@@ -24,11 +23,7 @@ from dml.reporting.embeddings import sample, similarity_histogram
 def log_results(trainer: pl.Trainer, figures: Mapping[str, Any]) -> None:
     """Log the latest test to the trainer's W&B run, if it has one; where that fails, a note says so.
 
-    The files of the run are written already. The first process alone calls.
-
-    Args:
-        trainer: that tested.
-        figures: as in `metrics.json`.
+    The figures are those of `metrics.json`. The files of the run are written already. The first process alone calls.
     """
     loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
     if not loggers:
@@ -44,8 +39,7 @@ def log_results(trainer: pl.Trainer, figures: Mapping[str, Any]) -> None:
                 logger.log_metrics({**pictures(trainer), **similarities}, trainer.global_step)
         except (OSError, MemoryError, UserError, wandb.errors.Error) as error:
             reason = str(error).rstrip(".") or "out of memory"
-            message = f"W&B did not get all of this test ({reason}); the run's folder has it."
-            warnings.warn(Note(message), stacklevel=2)
+            note(f"W&B did not get all of this test ({reason}); the run's folder has it.")
 
 
 def summary(figures: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,9 +110,7 @@ def rows(trainer: pl.Trainer, grid: RetrievalGrid) -> Iterator[list[Any]]:
 def histograms(labels_N: Int[np.ndarray, "N"], z_ND: Float[Tensor, "N D"]) -> dict[str, Any]:
     """Similarities of positive and of negative pairs as shares of each kind, the ones that a report shows.
 
-    Args:
-        labels_N: (N,) classes of all test images.
-        z_ND: (N, D), their embeddings, on the CPU.
+    Given are the classes, (N,), and embeddings, (N, D) on the CPU, of all test images.
     """
     import wandb
 
