@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -59,10 +58,7 @@ def trial(config: DictConfig) -> Iterator[bool]:
 def note_failure(folder: Path, error: str, before: int | None = None) -> None:
     """Write why a trial failed to its `metrics.json`, beside its figures if they are already there.
 
-    Args:
-        folder: the trial's.
-        error: what is noted.
-        before: `written` when the trial began. The file of that moment is another trial's.
+    A file that was `written` before the trial began, at `before`, is another trial's.
     """
     file = folder / "metrics.json"
     figures = json.loads(file.read_text()) if written(folder) not in (None, before) else {}
@@ -100,13 +96,15 @@ def run_apart(
         stderr=subprocess.PIPE,
         text=True,
     )
-    last_words, errors = deque([""], maxlen=1), deque([""], maxlen=1)
+    last_line = said = ""
 
     def pass_on() -> None:
+        nonlocal last_line, said
         for line in process.stderr or ():
             sys.stderr.write(line)
-            last_words.extend([line.strip()] if line.strip() else [])
-            errors.extend([line.strip().removeprefix("Error: ")] if line.startswith("Error: ") else [])
+            last_line = line.strip() or last_line
+            if line.startswith("Error: "):
+                said = line.strip().removeprefix("Error: ")
 
     reader = Thread(target=pass_on, daemon=True)
     reader.start()
@@ -131,5 +129,5 @@ def run_apart(
         note_failure(folder, why)
     elif code != 0 or not (folder / "metrics.json").is_file():
         how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
-        words = errors[0] or (last_words[0] if code >= 0 else "")
+        words = said or (last_line if code >= 0 else "")
         note_failure(folder, f"{words} ({how})" if words else how)
