@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,7 +23,6 @@ from dml.runs.trial import run_apart
 from dml.runs.tuning_results import STATES, rows_of, shortened, test_best
 
 SETTINGS = "settings"
-FREE = re.compile(r"tune\.trials")  # may change from one command to the next of the same study
 DOOMED = 3  # trials: if the first ones all fail, so will the others
 Command = Callable[..., None]
 
@@ -70,7 +68,8 @@ def open_study(config: DictConfig, out: Path) -> optuna.Study:
     now = {
         key: value
         for key, value in leaves(OmegaConf.to_container(config))
-        if key == "model.weights" or not (WITHOUT_INFLUENCE.fullmatch(key) or FREE.fullmatch(key))
+        # More trials may be asked for by the next command.
+        if key == "model.weights" or not (key == "tune.trials" or WITHOUT_INFLUENCE.fullmatch(key))
     }
     was = study.user_attrs.get(SETTINGS, now)
     for key in sorted(was.keys() | now.keys()):
@@ -87,13 +86,7 @@ def search(study: optuna.Study, config: DictConfig, out: Path, train: Command = 
     """Run trials until there are `tune.trials`; one that an earlier command left unfinished is resumed first.
 
     Whatever ended a command, the study goes on with the trials that it would have had: each one is drawn with a seed
-    of its own number, from the trials before it.
-
-    Args:
-        study: of `open_study`.
-        config: of the command.
-        out: the study's folder.
-        train: runs a trial, as `run_apart` does.
+    of its own number, from the trials before it. `train` runs one in its folder, as `run_apart` does.
 
     Raises:
         UserError: the first trials all failed.
@@ -106,7 +99,7 @@ def search(study: optuna.Study, config: DictConfig, out: Path, train: Command = 
         trial = Trial(study, unfinished.pop(0)._trial_id) if unfinished else study.ask()
         for key, distribution in space.items():
             trial._suggest(key, distribution)  # as `ask` does; what is drawn already stays
-        done = run_trial(study, trial, metric, out / "trials" / str(number), train)
+        done = run_trial(trial, metric, out / "trials" / str(number), train)
         value = "" if done.value is None else f", {metric} {done.value:.4f}"
         print(
             f"Trial {number} ({number + 1} of {config.tune.trials}): {STATES[done.state]}{value}", flush=True
@@ -124,9 +117,9 @@ def sampler(seed: int, number: int, startup_trials: int) -> optuna.samplers.TPES
     return optuna.samplers.TPESampler(n_startup_trials=startup_trials, seed=int(of_trial))
 
 
-def run_trial(study: optuna.Study, trial: Trial, metric: str, folder: Path, train: Command) -> FrozenTrial:
+def run_trial(trial: Trial, metric: str, folder: Path, train: Command) -> FrozenTrial:
     """Run or resume a trial, until it is done, failed or pruned, and tell the study."""
-    validations = Validations(study, trial, folder / METRICS, metric)
+    study, validations = trial.study, Validations(trial, folder / METRICS, metric)
     if not validations.pruned:
         train("dml.train", [*trial_overrides(trial.params), "test=false", "resume=auto"], folder, validations)
     figures = json.loads((folder / "metrics.json").read_text())
@@ -145,7 +138,6 @@ class Validations:
     What is decided does not depend on when it is called, since each validation is judged by itself.
 
     Args:
-        study: of the trial.
         trial: that runs, or is about to.
         file: the run's `metrics.csv`.
         metric: its column.
@@ -154,9 +146,9 @@ class Validations:
         pruned: whether the trial is to end.
     """
 
-    def __init__(self, study: optuna.Study, trial: Trial, file: Path, metric: str) -> None:
+    def __init__(self, trial: Trial, file: Path, metric: str) -> None:
         self.trial, self.file, self.metric = trial, file, metric
-        self.reported = set(study.get_trials(deepcopy=False)[trial.number].intermediate_values)
+        self.reported = set(trial.study.get_trials(deepcopy=False)[trial.number].intermediate_values)
         self.pruned = trial.should_prune()
 
     def __call__(self) -> str | None:
