@@ -16,7 +16,7 @@ from torch import nn
 
 from dml.errors import UserError
 from dml.runs.failures import whole_file
-from dml.runs.folder import OF_A_TEST
+from dml.runs.folder import OF_A_TEST, is_inside
 
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 
@@ -70,11 +70,6 @@ def checkpoint_to_resume(ckpt_path: str | None, resume: str | None, run_dir: str
                 raise
             rank_zero_warn(f"{error} Resuming from the one before it, {found[-1]}.")
     return None
-
-
-def is_inside(path: Path, folder: Path) -> bool:
-    """Whether a checkpoint is one of the run's own, so that the run resumes in its folder."""
-    return path.resolve().parent == (folder / "checkpoints").resolve()
 
 
 def outdated(folder: Path, resumed: Path | None) -> list[str]:

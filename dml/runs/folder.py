@@ -61,6 +61,11 @@ def create(path: Path) -> Path:
             folder = path.with_name(f"{path.name}-{number}")
 
 
+def is_inside(path: Path, folder: Path) -> bool:
+    """Whether a checkpoint is one of the run's own, so that the run resumes in its folder."""
+    return path.resolve().parent == (folder / "checkpoints").resolve()
+
+
 def set_aside(folder: str | Path, names: Iterable[str]) -> None:
     """Move an earlier run's files, if there are any, to the same paths in the folder's `older`, `older-2`, …"""
     found = [name for name in names if (Path(folder) / name).exists()]

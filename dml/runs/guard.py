@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dml.config.check import valid
 from dml.errors import UserError, unusable
-from dml.runs.folder import OF_A_TEST
+from dml.runs.folder import OF_A_TEST, is_inside
 
 RESULTS = (
     *OF_A_TEST,
@@ -110,5 +110,4 @@ def _resumes(folder: Path, config: DictConfig) -> bool:
     """Whether a training is to resume in its own folder, or may."""
     if "resume" not in config or config.ckpt_path is None:
         return config.get("resume") is not None
-    own = Path(config.ckpt_path).resolve().parent == (folder / "checkpoints").resolve()
-    return own or config.ckpt_path == "last"
+    return config.ckpt_path == "last" or is_inside(Path(config.ckpt_path), folder)

@@ -24,17 +24,10 @@ from dml.distributed import is_first_process
 from dml.errors import Note, UserError
 from dml.module import EmbeddingModule
 from dml.reporting.data import report
-from dml.runs.checkpoints import (
-    checkpoint_to_resume,
-    is_inside,
-    load_weights,
-    outdated,
-    read_checkpoint,
-    take_best,
-)
+from dml.runs.checkpoints import checkpoint_to_resume, load_weights, outdated, read_checkpoint, take_best
 from dml.runs.embeddings import write_embeddings
 from dml.runs.failures import machine_failures
-from dml.runs.folder import OF_A_TEST, set_aside
+from dml.runs.folder import OF_A_TEST, is_inside, set_aside
 from dml.runs.guard import check_unused
 from dml.runs.loggers import keep_metrics
 from dml.runs.report import PROTOCOLS, print_figures, write_metrics
