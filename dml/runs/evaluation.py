@@ -1,6 +1,7 @@
 """Evaluation of a checkpoint, from the checkpoint alone."""
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from pytorch_lightning import seed_everything
+from torch import Tensor, nn
 
 from dml.analysis.baselines import RawPixels, test_metrics
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
@@ -43,15 +45,11 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
     if is_first_process():
         print(describe(run.dataset.name, data.loaded_split))
     compare_fingerprint(data.loaded_split, trained)
-    module = EvaluationModule(build(run.model))
-    name = str(run.model.get("name", run.model._target_.rpartition(".")[2]))
-    if weights:
-        load_weights(module.embedder, weights, config.ckpt_path)
-        name = config.ckpt_path
+    embedder, name = network(run, weights, config)
     floors = {}
     if config.baselines:
         floors["raw pixels"] = test_metrics(RawPixels(), data, metrics.ks, metrics.metrics)
-    trainer.test(module, datamodule=data, verbose=False)
+    trainer.test(EvaluationModule(embedder), datamodule=data, verbose=False)
     figures = {
         **test_figures(trainer, floors),
         "dataset": run.dataset.name,
@@ -89,6 +87,15 @@ def compare_fingerprint(split: Split, trained: str | None) -> None:
             f"The dataset {why}: its split fingerprint is {found}, and was {trained} in training, so the figures are "
             "those of the run only if the test images are the same."
         )
+
+
+def network(run: DictConfig, weights: Mapping[str, Tensor], config: DictConfig) -> tuple[nn.Module, str]:
+    """The run's network, and what it is called: by its checkpoint or, if there is none, by its model."""
+    embedder = build(run.model)
+    if not weights:
+        return embedder, str(run.model.get("name", run.model._target_.rpartition(".")[2]))
+    load_weights(embedder, weights, config.ckpt_path)
+    return embedder, config.ckpt_path
 
 
 def build_tester(config: DictConfig, run: DictConfig) -> pl.Trainer:

@@ -27,8 +27,7 @@ from dml.distributed import is_first_process
 from dml.module import EvaluationModule
 from dml.retrieval.collapse import is_collapsed
 from dml.retrieval.verification import FAR_LEVELS, Accuracy, Roc, accuracy, needed_negatives, roc
-from dml.runs.checkpoints import load_weights
-from dml.runs.evaluation import build_tester
+from dml.runs.evaluation import build_tester, network
 from dml.runs.failures import whole_file
 from dml.runs.folder import OF_A_TEST, set_aside
 from dml.runs.picture import save_picture
@@ -63,10 +62,7 @@ def verify(config: DictConfig) -> dict[str, Any]:
         return found, is_collapsed(z_ND)
 
     seed_everything(run.seed, workers=True, verbose=False)
-    embedder, name = build(run.model), str(run.model.get("name", run.model._target_.rpartition(".")[2]))
-    if weights:
-        load_weights(embedder, weights, config.ckpt_path)
-        name = config.ckpt_path
+    embedder, name = network(run, weights, config)
     columns = {"raw pixels": judged(RawPixels())[0]} if config.baselines else {}
     columns["test"], collapsed = judged(embedder)
     figures = report(columns, pairs) | ({"collapsed": True} if collapsed else {})
