@@ -15,10 +15,8 @@ class TrainingBar(TQDMProgressBar):
         self.began = time.time()
 
     def on_validation_batch_end(self, *args: Any, **kwargs: Any) -> None:
-        """Batches of a validation are large and few."""
-        rate, self._refresh_rate = self._refresh_rate, min(self._refresh_rate, 1)
-        super().on_validation_batch_end(*args, **kwargs)
-        self._refresh_rate = rate
+        """Batches of a validation are large and few: each moves the bar, whatever the refresh rate."""
+        self.val_progress_bar.update()
         if self.val_progress_bar.n == self.val_progress_bar.total:
             self.val_progress_bar.set_description("Validation: metrics")
 
