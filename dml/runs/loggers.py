@@ -54,7 +54,7 @@ def whole_rows(file: Path) -> tuple[list[dict[str, str]], int]:
     """The rows of `metrics.csv` that can be read, whatever lies between them, and how many lines cannot."""
     # Line by line, as no value holds a line break: a stray quote spoils no more than its own line.
     lines = file.read_text(errors="replace").rstrip("\n").split("\n")
-    header, *cells = [line.split(",") for line in lines] or [[]]
+    header, *cells = (line.split(",") for line in lines)
     if "step" not in header or len(set(header)) < len(header):
         return [], len(lines)
     rows = [dict(zip(header, line, strict=True)) for line in cells if len(line) == len(header)]

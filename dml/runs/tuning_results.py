@@ -33,8 +33,7 @@ def rows_of(study: optuna.Study, metric: str) -> list[dict[str, Any]]:
     for trial in sorted(study.trials, key=place):
         row = {"trial": trial.number, **trial.params, "state": STATES[trial.state]}
         value = {} if trial.value is None else {metric: trial.value}
-        error = {key: text for key, text in trial.user_attrs.items() if key == "error"}
-        rows.append(row | value | error)
+        rows.append(row | value | trial.user_attrs)  # its error
     return rows
 
 
