@@ -31,9 +31,6 @@ RANKS = {"LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", 
 def trial(config: DictConfig) -> Iterator[bool]:
     """Inside, do one run; then its folder is printed. In a sweep, what it raises is noted in its `metrics.json`.
 
-    Args:
-        config: of the command.
-
     Yields:
         whether the run is to be done in processes of its own, by `run_apart`.
     """
@@ -81,7 +78,7 @@ def run_apart(
 
     Args:
         command: such as "dml.train".
-        overrides: the trial's own, as on the command line.
+        overrides: as on the command line.
         folder: the trial's, in which no earlier `metrics.json` is left.
         stop: asked while the trial runs; a reason ends it, as a failure would, after its step.
     """

@@ -17,12 +17,7 @@ TRIED = (
 
 
 def run_name(chosen: Sequence[str], overrides: Sequence[str]) -> str:
-    """A name such as `cars-ms-alpha=2`: what is chosen, then what the command line says of `TRIED`.
-
-    Args:
-        chosen: the dataset's and the loss's name.
-        overrides: of the command line, in its order.
-    """
+    """A name such as `cars-ms-alpha=2`: the chosen dataset and loss, then what the command line says of `TRIED`."""
     parts = list(chosen)
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
