@@ -123,7 +123,7 @@ def build_model(config: DictConfig) -> Embedder:
     Raises:
         UserError: its network or one of these keys is refused.
     """
-    keys = {key: value for key, value in resolved(config).items() if f"model.{key}" not in MODEL_IN_TRAINING}
+    keys = {key: value for key, value in resolved(config).items() if key not in MODEL_IN_TRAINING}
     embedder: Embedder = build(OmegaConf.create(keys))
     freeze(embedder, config.get("freeze"))
     if config.get("checkpoint_gradients"):

@@ -12,13 +12,16 @@ PUBLISHED = (
     *("map_at_r", "r_precision", "mrr", "nmi", "ami"),
 )
 
-# Of any model, in training alone: none of them is an argument of its target.
+# Keys of any model, in training alone: none of them is an argument of its target.
 MODEL_IN_TRAINING: dict[str, Any] = {
-    "model.freeze": Literal["backbone"] | PositiveInt | None,
-    "model.checkpoint_gradients": bool,
-    "model.channels_last": bool,
-    "model.compile": bool,
+    "freeze": Literal["backbone"] | PositiveInt | None,
+    "checkpoint_gradients": bool,
+    "channels_last": bool,
+    "compile": bool,
 }
+
+AtLeastTwo = Annotated[int, Field(ge=2)]
+Percent = Annotated[float, Field(ge=0, le=100)]
 
 KEYS: dict[str, Any] = {
     "seed": NonNegativeInt,
@@ -31,11 +34,9 @@ KEYS: dict[str, Any] = {
     "embeddings": bool,
     "published": dict[str, Any] | None,
     "published.source": str,
-    **{f"published.{metric}": Annotated[float, Field(ge=0, le=100)] for metric in PUBLISHED},
+    **{f"published.{metric}": Percent for metric in PUBLISHED},
     "published.recall_at_1_sd": NonNegativeFloat,  # over seeds
-    "published.recall_at_1_in_abstract": Annotated[
-        float, Field(ge=0, le=100)
-    ],  # where a paper states two figures
+    "published.recall_at_1_in_abstract": Percent,  # where a paper states two figures
     "overwrite": bool,
     "run_dir": str,
     "lr_factors.backbone": NonNegativeFloat,
@@ -45,10 +46,9 @@ KEYS: dict[str, Any] = {
     "loss.num_classes": int | None,  # null: filled in with the training classes
     "memory": Any,
     "regularizer": Any,
-    "model": Any,
-    **MODEL_IN_TRAINING,
-    "sampler.classes_per_batch": Annotated[int, Field(ge=2)] | Literal["auto"],
-    "sampler.images_per_class": Annotated[int, Field(ge=2)] | Literal["auto"],
+    **{f"model.{key}": kind for key, kind in MODEL_IN_TRAINING.items()},
+    "sampler.classes_per_batch": AtLeastTwo | Literal["auto"],
+    "sampler.images_per_class": AtLeastTwo | Literal["auto"],
     "sampler.steps_per_epoch": PositiveInt | None,
     "optimizer.lr": NonNegativeFloat,
     "optimizer.weight_decay": NonNegativeFloat,
@@ -62,7 +62,6 @@ KEYS: dict[str, Any] = {
     "trainer.val_check_interval": PositiveInt,
     "trainer.log_every_n_steps": PositiveInt,
     "logger": Any,
-    "callbacks": Any,
     "callbacks.last_checkpoint.every_n_train_steps": PositiveInt | None,
     "callbacks.pair_statistics.every_n_steps": PositiveInt,
     "callbacks.progress.refresh_rate": NonNegativeInt,

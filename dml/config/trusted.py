@@ -1,7 +1,7 @@
 """What may be built from a checkpoint: its configuration is data, whoever wrote it."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from inspect import signature
@@ -22,10 +22,13 @@ from dml.errors import UserError
 from dml.runs.checkpoints import read_checkpoint
 
 TAKEN = ("model", "data", "dataset.name", "dataset.root", "dataset.recall_at", "seed", "trainer.precision")
-# What is not even looked at: groups that say where a run writes, and keys of the data that only training needs.
+# What is not even looked at: groups that say where a run writes, and keys that only training needs.
 LEFT_OUT = ("callbacks", "logger", "run_dir")
-ONLY_TRAINING = ("sampler", "train_transform", "extra_classes", "protocol", "cache", "cache_dir")
-ONLY_TRAINING_DATASET = ("train_transform", "extra_classes", "max_steps", "val_check_interval")
+UNREAD: dict[str, Collection[str]] = {
+    "model": MODEL_IN_TRAINING,
+    "data": ("sampler", "train_transform", "extra_classes", "protocol", "cache", "cache_dir"),
+    "dataset": ("train_transform", "extra_classes", "max_steps", "val_check_interval"),
+}
 BUILT = ("model", "data", "data.split")
 RESERVED = {"_target_", "_args_", "_partial_", "_recursive_", "_convert_"}  # words of Hydra's instantiate
 # An interpolation that only reads another key of the same configuration.
@@ -81,27 +84,23 @@ def read_run(
     state = checkpoint["state_dict"].items()
     prefix = "embedder."
     weights = {key.removeprefix(prefix): value for key, value in state if key.startswith(prefix)}
-    found = checkpoint.get("fingerprint")
-    return TrustedRun(config, weights, found if isinstance(found, str) else None)
+    return TrustedRun(config, weights, checkpoint.get("fingerprint"))
 
 
 def _evaluated_part(content: dict[str, Any], overrides: Mapping[str, Any]) -> DictConfig:
     """A configuration without what only training needs, its interpolations open but none that calls a resolver."""
     content = {key: value for key, value in content.items() if key not in LEFT_OUT}
-    if not all(isinstance(content.get(key), dict) for key in ("model", "data", "dataset")):
+    if not all(isinstance(content.get(group), dict) for group in UNREAD):
         raise UserError("not a checkpoint written by dml.train.")
-    for group, unread in (("data", ONLY_TRAINING), ("dataset", ONLY_TRAINING_DATASET)):
+    for group, unread in UNREAD.items():
         content[group] = {key: value for key, value in content[group].items() if key not in unread}
     if isinstance(trainer := content.get("trainer"), dict):
         content["trainer"] = {"precision": trainer.get("precision")}
     taken = {key.partition(".")[0] for key in TAKEN}
     # Such as a loss that read an environment variable: evaluation does without.
     content = {key: value for key, value in content.items() if key in taken or not any(_outside(value))}
-    content["model"] = {
-        key: value for key, value in content["model"].items() if f"model.{key}" not in MODEL_IN_TRAINING
-    }
     if "weights" in content["model"]:
-        content["model"] = content["model"] | {"weights": None}
+        content["model"]["weights"] = None
     try:
         config = OmegaConf.create(content)
     except OmegaConfBaseException as error:
