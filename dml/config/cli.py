@@ -1,4 +1,4 @@
-"""Shared by all commands: the folder of the configurations, and how a mistake is reported."""
+"""Shared by all commands: what is checked first, and how a mistake is reported."""
 
 import functools
 import logging
@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from dml.config.refusal import REFUSED, explain
+from dml.config.refusal import CONF, REFUSED, explain
 from dml.config.schema import GROUPS
 from dml.errors import Note, UserError, printed_notes
 from dml.runs.failures import end_with_parent, end_workers, machine_failures
@@ -30,10 +30,6 @@ from dml.runs.folder import new_folder
 
 # A new folder for each run, the same on all its processes and at every call.
 OmegaConf.register_new_resolver("new_folder", new_folder, use_cache=True, replace=True)
-
-# Beside the package in the repository, inside it when installed.
-_PACKAGE = Path(__file__).resolve().parents[1]
-CONF = str(next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir()))
 
 # A full disk must not fill the terminal with tracebacks of log lines.
 logging.raiseExceptions = False
@@ -97,7 +93,7 @@ def one_sentence(name: str = "") -> Iterator[None]:
             sys.exit(128 + signal.SIGINT)
         raise
     except REFUSED as error:
-        sys.exit(f"Error: {explain(error, CONF, name, sys.argv[1:])}")
+        sys.exit(f"Error: {explain(error, name, sys.argv[1:])}")
     except ValueError as error:
         null = [word for word in sys.argv if re.fullmatch(r"[\w/@.]+=null", word)]
         if not (str(error).startswith("Config group override must be") and null):

@@ -1,7 +1,7 @@
 """One sentence for a command line that Hydra cannot compose, with what was probably meant."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from difflib import get_close_matches
 from pathlib import Path
@@ -17,29 +17,32 @@ from hydra.errors import (
 )
 from omegaconf import OmegaConf
 
+# Folder of the configurations: beside the package in the repository, inside it when installed.
+_PACKAGE = Path(__file__).resolve().parents[1]
+CONF = str(next(folder for folder in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if folder.is_dir()))
+
 REFUSED = (ConfigCompositionException, OverrideParseException)
 
 
-def explain(error: HydraException, conf: str, name: str, arguments: Sequence[str]) -> str:
+def explain(error: HydraException, name: str, arguments: Sequence[str]) -> str:
     """What is wrong with a command line, and the key, option or spelling that comes closest.
 
     Args:
         error: one of `REFUSED`.
-        conf: folder of the configurations.
         name: of the command's own, such as "train".
         arguments: the command line.
     """
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        hint = closest(option, dict(_options(Path(conf, group))))
+        hint = closest(option, dict(_options(Path(CONF, group))))
         meant = _meant(hint and f"{group}={hint}")
         return f"There is no {group}={option}{meant} There are {', '.join(error.options)}."
     if isinstance(error, OverrideParseException):
         return _unparsed(error.override, name)
     key = re.match(r"Could not override '(.+?)'", str(error))
     if key is None:
-        return " ".join(str(error or error.__cause__).split())
-    keys = dict(_keys(conf, name, [word for word in arguments if "=" in word and key[1] not in word]))
+        return " ".join(str(error).split())
+    keys = _keys(name, [word for word in arguments if "=" in word and key[1] not in word])
     return f"There is no key {key[1]}{_meant(closest(key[1], keys))}"
 
 
@@ -66,17 +69,16 @@ def _options(group: Path) -> Iterator[tuple[str, str]]:
         yield file.stem, file.stem
 
 
-def _keys(conf: str, name: str, overrides: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each key of the configuration by itself and by its last part, the shortest last."""
+def _keys(name: str, overrides: list[str]) -> dict[str, str]:
+    """Each key of the configuration by its last part, of which the shortest key has it, and by itself."""
     running = GlobalHydra.instance().is_initialized()  # in a sweep
-    with nullcontext() if running else initialize_config_dir(conf, version_base="1.3"):
+    with nullcontext() if running else initialize_config_dir(CONF, version_base="1.3"):
         try:
-            config = compose(name, list(overrides))
+            config = compose(name, overrides)
         except REFUSED:
             config = compose(name)
     keys = sorted(_dotted(OmegaConf.to_container(config)), key=len, reverse=True)
-    yield from ((key.rpartition(".")[2], key) for key in keys)
-    yield from ((key, key) for key in keys)
+    return {key.rpartition(".")[2]: key for key in keys} | {key: key for key in keys}
 
 
 def _dotted(node: Any, path: str = "") -> Iterator[str]:

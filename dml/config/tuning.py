@@ -13,7 +13,6 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from dml.config.build import check_run
 from dml.config.check import check, valid
-from dml.config.cli import CONF
 from dml.config.refusal import REFUSED, explain
 from dml.errors import UserError
 
@@ -81,7 +80,7 @@ def check_space(config: DictConfig) -> None:
         try:
             trial = compose("train", trial_overrides(parameters))
         except REFUSED as error:
-            raise UserError(f"tune.space: {explain(error, CONF, 'train', trial_overrides({}))}") from error
+            raise UserError(f"tune.space: {explain(error, 'train', trial_overrides({}))}") from error
         except ValueError as error:  # null for a group
             raise UserError(f"tune.space: {error}") from error
         check_run(trial)
