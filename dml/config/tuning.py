@@ -1,7 +1,7 @@
 """What `dml.tune` searches, checked before anything is built."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -148,12 +148,8 @@ def distribution(of_key: Any, where: str) -> "BaseDistribution":
         raise UserError(f"{where}={of_key}: {error}") from error
 
 
-def corners(space: "dict[str, BaseDistribution]") -> Iterator[dict[str, Any]]:
-    """Points of the space that have each end of each range, and each choice, at least once."""
-
-    def ends(of_key: Any) -> Sequence[Any]:
-        return of_key.choices if hasattr(of_key, "choices") else (of_key.low, of_key.high)
-
-    columns = [ends(of_key) for of_key in space.values()]
-    for place in range(max(map(len, columns))):
-        yield {key: column[min(place, len(column) - 1)] for key, column in zip(space, columns, strict=True)}
+def corners(space: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Points of the space, as of `space_of`, that have each end of each range, and each choice, at least once."""
+    ends = {key: getattr(span, "choices", None) or (span.low, span.high) for key, span in space.items()}
+    for place in range(max(map(len, ends.values()))):
+        yield {key: values[min(place, len(values) - 1)] for key, values in ends.items()}
