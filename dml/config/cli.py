@@ -34,17 +34,15 @@ OmegaConf.register_new_resolver("new_folder", new_folder, use_cache=True, replac
 # A full disk must not fill the terminal with tracebacks of log lines.
 logging.raiseExceptions = False
 
-# Lightning's own use of torch; a user cannot act on it.
-warnings.filterwarnings("ignore", message=r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-# It counts steps in an epoch, but logs by steps in the run, so nothing is lost.
-warnings.filterwarnings(
-    "ignore", message=r"The number of training batches \(\d+\) is smaller than the logging"
-)
-# Frozen batch norm is in evaluation mode on purpose.
-warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
-# A resumed run's; `dml.runs.guard` refuses a folder of other results.
-warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-
+# Of Lightning; a user cannot act on them.
+for message in (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # its own use of torch
+    # It counts steps in an epoch, but logs by steps in the run, so nothing is lost.
+    r"The number of training batches \(\d+\) is smaller than the logging",
+    r"Found \d+ module\(s\) in eval mode",  # frozen batch norm, on purpose
+    "Checkpoint directory .* exists and is not empty",  # a resumed run's; `dml.runs.guard` refuses others
+):
+    warnings.filterwarnings("ignore", message=message)
 
 Task = Callable[[DictConfig], Any]
 
