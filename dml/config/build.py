@@ -1,7 +1,6 @@
 """From a configuration to the objects it describes."""
 
 import os
-from collections.abc import Callable
 from functools import partial
 from shutil import which
 from typing import Any
@@ -12,7 +11,6 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch import Tensor
 
 from dml.config.check import RENAMED, check_config, resolved
 from dml.config.schema import MODEL_IN_TRAINING
@@ -133,17 +131,6 @@ def build_model(config: DictConfig) -> Embedder:
     return embedder
 
 
-def compiled(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    """A network's `forward`, compiled when it is first called.
-
-    Raises:
-        UserError: there is no C++ compiler.
-    """
-    if not any(map(which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
-        raise UserError("model.compile=true needs a C++ compiler, such as g++: install one, or leave it out.")
-    return torch.compile(forward)
-
-
 def build_memory(config: DictConfig, embedding_dim: int) -> CrossBatchMemory | None:
     """The memory of past batches, if there is one."""
     if config.get("memory") is None:
@@ -183,7 +170,11 @@ def build_module(config: DictConfig, num_classes: int, embedder: Embedder | None
             "(model.embedding_dim=null) and this loss no parameters; give one of them, or freeze less."
         )
     if config.model.get("compile"):
-        module.embed = compiled(embedder.forward)
+        if not any(map(which, (os.environ.get("CXX", "g++"), "clang++", "cl"))):
+            raise UserError(
+                "model.compile=true needs a C++ compiler, such as g++: install one, or leave it out."
+            )
+        module.embed = torch.compile(embedder.forward)  # when it is first called
     return module
 
 
@@ -191,11 +182,10 @@ def build_trainer(config: DictConfig, with_loggers: bool = True) -> pl.Trainer:
     """The trainer with the configured callbacks and loggers."""
     callbacks = [build(callback) for callback in config.callbacks.values() if callback]
     loggers = [build(logger) for logger in (config.get("logger") or {}).values() if logger and with_loggers]
-    interval = min(config.trainer.val_check_interval, config.trainer.max_steps)
     return build(
         config.trainer,
         callbacks=callbacks,
         logger=loggers,
         plugins=[AtomicCheckpointIO()],
-        val_check_interval=interval,
+        val_check_interval=min(config.trainer.val_check_interval, config.trainer.max_steps),
     )
