@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from dml.analysis.comparison import Disagreement, Run, compare, disagreement, letter
-from dml.analysis.comparison_tables import print_figures, rows, write_csv, write_latex, write_markdown
+from dml.analysis.comparison_tables import print_figures, rows, write_csv
 from dml.callbacks.retrieval_grid import QUERY, RIGHT, WRONG, show
 from dml.config.build import build_data
 from dml.config.evaluation import check_evaluation
@@ -18,6 +18,7 @@ from dml.data.datamodule import EmbeddingDataModule
 from dml.errors import UserError
 from dml.runs.picture import save_picture
 from dml.runs.subject import subject
+from dml.runs.tables import BOOKTABS, latex, markdown, write_text
 
 EXAMPLES = 4
 NOTE = (
@@ -46,9 +47,9 @@ def write_comparison(runs: Sequence[Run], folder: Path, trust: Sequence[str] = (
             f"Recall@1: {differing.both:,} queries both A and {name} get right, {len(differing.first_only):,} A alone, "
             f"{len(differing.second_only):,} {name} alone, {differing.neither:,} neither."
         )
-    write_markdown(folder / "comparison.md", table, f"{title}\n\n{NOTE}")
+    write_text(folder / "comparison.md", f"{title}\n\n{NOTE}\n\n{markdown(table)}")
     write_csv(folder / "comparison.csv", figures, [run.folder for run in runs])
-    write_latex(folder / "comparison.tex", table)
+    write_text(folder / "comparison.tex", f"{BOOKTABS}\n{latex(table)}")
     differing = disagreement(*runs[:2])
     if differing.first_only or differing.second_only:
         save_picture(folder / "comparison.png", partial(draw, runs[0], runs[1], differing, trust))

@@ -1,4 +1,4 @@
-"""Tables of a comparison: printed, Markdown, CSV, LaTeX."""
+"""Tables of a comparison."""
 
 import csv
 from collections.abc import Sequence
@@ -9,9 +9,8 @@ from rich.table import Table
 
 from dml.analysis.comparison import Figure, letter
 from dml.runs.failures import whole_file
-
-Row = tuple[str, ...]
-BOOKTABS = r"% needs \usepackage{booktabs}"
+from dml.runs.queries import TEXT
+from dml.runs.tables import Row
 
 
 def rows(figures: Sequence[Figure], runs: int) -> list[Row]:
@@ -47,64 +46,9 @@ def print_figures(figures: Sequence[Figure], runs: int, title: str) -> None:
     Console().print(table)
 
 
-def markdown(table: Sequence[Row]) -> str:
-    """A table, its first row the header, as Markdown."""
-    lines = [table[0], ("---",) * len(table[0]), *table[1:]]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in lines)
-
-
-def latex(table: Sequence[Row]) -> str:
-    """A table, its first row the header, as a LaTeX tabular with the rules of booktabs."""
-    header, *body = [" & ".join(map(_latex, row)) + r" \\" for row in table]
-    lines = [
-        rf"\begin{{tabular}}{{l{'r' * (len(table[0]) - 1)}}}",
-        r"\toprule",
-        header,
-        r"\midrule",
-        *body,
-        r"\bottomrule",
-        r"\end{tabular}",
-    ]
-    return "\n".join(lines)
-
-
-LATEX = {
-    **{ord(sign): rf"\{sign}" for sign in "_%&#${}"},
-    **{ord(sign): f"${sign}$" for sign in "+<>|"},
-    **dict.fromkeys(map(ord, "−-"), "$-$"),
-    ord("\\"): r"\textbackslash{}",
-    ord("^"): r"\^{}",
-    ord("~"): r"\~{}",
-    ord("±"): r"$\pm$",
-    ord("×"): r"$\times$",
-    ord("Δ"): r"$\Delta$",
-    ord("–"): "--",
-}
-
-
-def _latex(cell: str) -> str:
-    """A cell in LaTeX."""
-    return cell.translate(LATEX)
-
-
-def write_markdown(file: Path, table: Sequence[Row], title: str) -> None:
-    """Write the table and its title as Markdown."""
-    with whole_file(file) as part:
-        part.write_text(f"{title}\n\n{markdown(table)}\n", encoding="utf-8")
-
-
-def write_latex(file: Path, table: Sequence[Row]) -> None:
-    """Write the table as LaTeX."""
-    with whole_file(file) as part:
-        part.write_text(f"{BOOKTABS}\n{latex(table)}\n")
-
-
 def write_csv(file: Path, figures: Sequence[Figure], folders: Sequence[Path]) -> None:
     """Write all digits of every figure, a row for each metric and run."""
-    with (
-        whole_file(file) as part,
-        part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as s,
-    ):
-        writer = csv.writer(s)
+    with whole_file(file) as part, part.open("w", **TEXT) as stream:
+        writer = csv.writer(stream)
         writer.writerow([*Figure._fields, "verdict", "folder"])
         writer.writerows([*f, f.verdict, folders[f.run]] for f in figures)

@@ -5,7 +5,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
-from dml.analysis.comparison_tables import Row
 from dml.analysis.slices import is_numeric
 from dml.analysis.study import Part, has_queries
 from dml.analysis.trials import Trial
@@ -14,9 +13,9 @@ from dml.reporting.content import Panel
 from dml.reporting.render import write_page
 from dml.reporting.study_plots import HeatMap, heat_map, line
 from dml.reporting.study_tables import crossed, listing, named, shown_metrics, write_csv
-from dml.reporting.study_text import Table, print_table, write_latex, write_markdown
 from dml.reporting.tuning import tuning_panels
 from dml.runs.folder import STUDY_FILE
+from dml.runs.tables import BOOKTABS, Row, Table, latex, markdown, print_table, write_text
 
 CELL = (
     "A row is one cell: the trials that agree in all settings but the seed. Figures are the mean ± standard deviation "
@@ -161,10 +160,13 @@ def write_study(
     }
     write_csv(folder / "study.csv", parts)
     tables = [table for one in shown for table in one.tables]
-    write_markdown(folder / "study.md", tables, remarks(parts, trials))
-    write_latex(folder / "study.tex", tables)
+    texts = [f"{table.title}\n\n{markdown(table.rows)}" for table in tables]
+    write_text(folder / "study.md", "\n\n".join([*texts, *remarks(parts, trials)]))
+    texts = [f"% {table.title}\n{latex(table.rows)}" for table in tables]
+    write_text(folder / "study.tex", "\n\n".join([BOOKTABS, *texts]))
     page = write_page(folder / "study.html", "study.html", content)
     for table in tables:
-        print_table(table)
+        print()
+        print_table(table, "study.md")
     print("", *remarks(parts, trials), sep="\n")
     return page

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dml.analysis.comparison_tables import Row
 from dml.analysis.slices import slices
 from dml.analysis.study import MAP, RECALL, Cell, Estimate, Interval, Part
 from dml.errors import UserError
 from dml.reporting.content import readable
 from dml.runs.failures import whole_file
+from dml.runs.queries import TEXT
+from dml.runs.tables import Row
 
 NONE = "–"
 
@@ -114,7 +115,7 @@ def write_csv(file: Path, parts: Sequence[Part]) -> None:
     """Write all digits of every metric, a row for each cell and metric."""
     rows = [row for part in parts for cell in part.cells for row in _digits(part, cell)]
     keys = dict.fromkeys(key for part in parts for key in part.keys)
-    with whole_file(file) as whole, whole.open("w", newline="", encoding="utf-8") as stream:
+    with whole_file(file) as whole, whole.open("w", **TEXT) as stream:
         writer = csv.DictWriter(stream, [*keys, *(name for name in rows[0] if name not in keys)])
         writer.writeheader()
         writer.writerows(rows)
