@@ -33,7 +33,6 @@ STYLE: dict[Any, Any] = {
 WITHOUT_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 Points = tuple[Sequence[float], Sequence[float]]
 Bands = Mapping[str, Points]
-Line = tuple[Sequence[float], Sequence[float], Bands]
 Curve = tuple[str, str, Sequence[float], Sequence[float]]  # label, colour, x, y
 
 
@@ -83,11 +82,12 @@ def weights_svg(weights: Mapping[str, Any]) -> str:
         return _svg(figure)
 
 
-def bands_svg(lines: Sequence[Line], others: Sequence[Points], x_label: str, y_label: str) -> str:
-    """Values over a setting, each with bands around it; other lines in grey.
+def bands_svg(line: Points, bands: Bands, others: Sequence[Points], x_label: str, y_label: str) -> str:
+    """Values over a setting, with bands around them; other lines in grey.
 
     Args:
-        lines: x, y, and each band's name with its lower and upper ends, the widest first.
+        line: x and y; empty where there are grey lines alone.
+        bands: lower and upper ends by their name, the widest first.
         others: x and y of each grey line; of a single value, a dot.
         x_label: of the axis; logarithmic where the values crowd at its lower end.
         y_label: of the axis.
@@ -96,18 +96,17 @@ def bands_svg(lines: Sequence[Line], others: Sequence[Points], x_label: str, y_l
         figure, axis = _axes(x_label)
         for grey_x, grey_y in others:
             axis.plot(grey_x, grey_y, color=GREY, alpha=0.45, linewidth=0.8, marker="o", markersize=2.5)
-        for x, y, bands in lines:
-            for alpha, (label, (low, high)) in zip((0.13, 0.3), bands.items(), strict=False):
-                axis.fill_between(x, low, high, color=BLUE, alpha=alpha, linewidth=0, label=label)
-            axis.plot(x, y, color=BLUE, marker="o", markersize=3)
-        all_x = {value for x, *_ in lines for value in x} | {value for x, _ in others for value in x}
+        for alpha, (label, (low, high)) in zip((0.13, 0.3), bands.items(), strict=False):
+            axis.fill_between(line[0], low, high, color=BLUE, alpha=alpha, linewidth=0, label=label)
+        axis.plot(*line, color=BLUE, marker="o", markersize=3)
+        all_x = {value for x, _ in (line, *others) for value in x}
         if min(all_x) > 0 and median(all_x) - min(all_x) < (max(all_x) - min(all_x)) / 4:
             axis.set_xscale("log")
             axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.xaxis.set_major_formatter("{x:g}")
             axis.minorticks_off()
         axis.set_ylabel(y_label)
-        if any(bands for *_, bands in lines):
+        if bands:
             axis.legend()
         return _svg(figure)
 

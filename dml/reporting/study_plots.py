@@ -6,7 +6,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from dml.analysis.slices import Slice, is_numeric, slices
-from dml.analysis.study import Cell, Part
+from dml.analysis.study import Estimate, Part
 from dml.analysis.trials import as_number
 from dml.reporting.content import Panel
 from dml.reporting.figures import Bands, bands_svg
@@ -26,19 +26,22 @@ class HeatMap(NamedTuple):
 
 def line(part: Part, key: str) -> Iterator[Panel]:
     """The metric over a numeric setting: the longest slice with its bands, the others in grey."""
-    found = [(one, drawn) for one in slices(part, [key]) if (drawn := points(one))]
+    found = [(one, drawn) for one in slices(part, [key]) if (drawn := points(one, part.metric))]
     if not found:
         return
-    (main, cells), *others = found
-    x, y = [number for number, _ in cells], [cell.estimates[part.metric].mean for _, cell in cells]
-    main_line = [(x, y, bands([cell for _, cell in cells], part.metric))] if len(cells) > 1 else []
-    rest = others[:GREY_LINES] if main_line else found
-    grey = [([n for n, _ in c], [cell.estimates[part.metric].mean for _, cell in c]) for _, c in rest]
-    if main_line or len({x for xs, _ in grey for x in xs}) > 2:
-        title = f"{named(part.metric)} over {key}" + (at(main) if main_line else "")
-        if null := main.cells.get(("null",)):
-            title += f"; with null {null.estimates[part.metric].mean:.4f}"
-        yield Panel(title, Markup(bands_svg(main_line, grey, key, named(part.metric))))
+    curves = [([x for x, _ in drawn], [estimate.mean for _, estimate in drawn]) for _, drawn in found]
+    main, drawn = found[0]
+    if len(drawn) > 1:
+        blue, *grey = curves[: 1 + GREY_LINES]
+        around, where = bands([estimate for _, estimate in drawn]), at(main)
+    elif len({x for xs, _ in curves for x in xs}) > 2:
+        blue, grey, around, where = ([], []), curves, {}, ""
+    else:
+        return
+    title = f"{named(part.metric)} over {key}{where}"
+    if null := main.cells.get(("null",)):
+        title += f"; with null {null.estimates[part.metric].mean:.4f}"
+    yield Panel(title, Markup(bands_svg(blue, around, grey, key, named(part.metric))))
 
 
 def at(one: Slice) -> str:
@@ -46,24 +49,22 @@ def at(one: Slice) -> str:
     return f" at {', '.join(f'{key}={value}' for key, value in one.fixed.items())}" if one.fixed else ""
 
 
-def points(one: Slice) -> list[tuple[float, Cell]]:
-    """The cells of a slice by their number; those without one, and those that collapsed, are left out."""
+def points(one: Slice, metric: str) -> list[tuple[float, Estimate]]:
+    """The values of a slice by their number; cells without one, and those that collapsed, are left out."""
     numbered = ((as_number(value), cell) for (value,), cell in one.cells.items())
-    drawn = ((x, cell) for x, cell in numbered if x is not None and not cell.is_collapsed)
+    drawn = [(x, cell.estimates[metric]) for x, cell in numbered if x is not None and not cell.is_collapsed]
     return sorted(drawn, key=lambda item: item[0])
 
 
-def bands(cells: Sequence[Cell], metric: str) -> Bands:
-    """The interval over test classes and the spread over seeds, where all cells have them."""
-    found = [cell.estimates[metric] for cell in cells]
+def bands(found: Sequence[Estimate]) -> Bands:
+    """The interval over test classes and the spread over seeds, where all values have them."""
+    intervals = [one.interval for one in found if one.interval]
+    spreads = [(one.mean - one.sd, one.mean + one.sd) for one in found if one.sd is not None]
     drawn = {}
-    if all(estimate.interval for estimate in found):
-        low, high = zip(*(estimate.interval or (0.0, 0.0) for estimate in found), strict=True)
-        drawn["95%, test classes"] = low, high
-    if all(estimate.sd is not None for estimate in found):
-        spread = [(e.mean - (e.sd or 0.0), e.mean + (e.sd or 0.0)) for e in found]
-        low, high = zip(*spread, strict=True)
-        drawn["± sd over seeds"] = low, high
+    for name, ends in (("95%, test classes", intervals), ("± sd over seeds", spreads)):
+        if len(ends) == len(found):
+            low, high = zip(*ends, strict=True)
+            drawn[name] = low, high
     return drawn
 
 

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 from markupsafe import Markup
@@ -33,16 +34,12 @@ def tuning_panels(folder: Path) -> Iterator[Panel]:
         study = optuna.load_study(study_name=STUDY_NAME, storage=f"sqlite:///{folder / STUDY_FILE}")
     except Exception as error:  # of SQLAlchemy, SQLite or Optuna
         raise UserError(f"{folder / STUDY_FILE} cannot be read ({str(error).splitlines()[0]}).") from None
-    done = [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.value is not None and trial.state.name == "COMPLETE"
-    ]
+    done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
     if not done:
         return
     better = max if study.direction.name == "MAXIMIZE" else min
     numbers, values = [trial.number for trial in done], [float(trial.value or 0.0) for trial in done]
-    best = [better(values[: n + 1]) for n in range(len(values))]
+    best = list(accumulate(values, better))
     curves = [("trial", GREY, numbers, values), ("best so far", BLUE, numbers, best)]
     yield Panel("Best validation so far", Markup(curves_svg(curves, "trial", marks=True)))
     if len(done) > 3 and len(set(values)) > 1:
