@@ -135,4 +135,4 @@ def _svg(figure: Figure) -> str:
         svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     # Groups are named alike in each plot, and an id may stand in a page once; comments repeat the text.
-    return re.sub(r' id="[a-zA-Z]+[\d.]*_\d+"|<!--.*?-->', "", svg)
+    return re.sub(r' id="[\w.]+_\d+"|<!--.*?-->', "", svg)
