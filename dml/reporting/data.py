@@ -1,10 +1,10 @@
 """What a report needs of the embeddings and the images, kept in `report.json`: the network is not run again."""
 
-import importlib.metadata
 import json
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -102,12 +102,7 @@ def weights(loss: PairLoss, config: DictConfig, histogram: dict[str, Any]) -> di
     }
 
 
-def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
-    """Versions of Python and of the packages that a figure may depend on."""
-    found = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:  # a checkout that is not installed
-            continue
-    return found
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that a figure may depend on; without dml's, if it is not installed."""
+    installed = (package for package in PACKAGES if any(distributions(name=package)))
+    return {"python": platform.python_version()} | {package: version(package) for package in installed}

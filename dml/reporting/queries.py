@@ -56,11 +56,10 @@ def queries_of(folder: Path) -> list[Query]:
     Raises:
         UserError: the folder holds no `queries.csv`, or it is damaged.
     """
+    rows = read_queries(folder).rows
     try:
-        return [_query(row) for row in read_queries(folder).rows]
+        return [_query(row) for row in rows]
     except ValueError as error:
-        if isinstance(error, UserError):
-            raise
         raise UserError(f"{folder / NAME} is damaged ({error}): evaluate the run again.") from None
 
 

@@ -12,22 +12,19 @@ from dml.reporting.content import content
 from dml.reporting.queries import queries_of
 from dml.runs.failures import whole_file
 
-DATA, FIGURES = "report.json", "metrics.json"
+DATA = "report.json"
 
 
 def render(folder: Path) -> Path:
     """Write a run's `report.html` from its `report.json`, `metrics.json`, `queries.csv` and `metrics.csv`.
 
     Raises:
-        UserError: the folder or one of the first three files is not there, or is not what it should be.
+        UserError: one of the first three files is not there, or is not what it should be.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is not a folder: give the folder of a run or of an evaluation.")
     data = read_json(folder / DATA, {"images", "map", "histogram", "weights", "published", "config"})
-    metrics = read_json(folder / FIGURES, {"dataset", "fingerprint"})
-    return write_page(
-        folder / "report.html", "template.html", content(folder, data, metrics, queries_of(folder))
-    )
+    metrics = read_json(folder / "metrics.json", {"dataset", "fingerprint"})
+    shown = content(folder, data, metrics, queries_of(folder))
+    return write_page(folder / "report.html", "template.html", shown)
 
 
 def write_page(file: Path, template: str, shown: Mapping[str, Any]) -> Path:
@@ -45,28 +42,19 @@ def write_page(file: Path, template: str, shown: Mapping[str, Any]) -> Path:
     return file
 
 
-def existing(file: Path) -> Path:
-    """The file of a run.
-
-    Raises:
-        UserError: it is not there.
-    """
-    if not file.is_file():
-        raise UserError(
-            f"{file.parent} holds no {file.name}: python -m dml.evaluate ckpt_path=… evaluates the checkpoint again "
-            "and writes all that a report needs, in a new folder."
-        )
-    return file
-
-
 def read_json(file: Path, keys: Set[str]) -> dict[str, Any]:
     """Content of a JSON file of a run, which has at least these keys.
 
     Raises:
         UserError: it is not there, or is damaged.
     """
+    if not file.is_file():
+        raise UserError(
+            f"{file.parent} holds no {file.name}: python -m dml.evaluate ckpt_path=… evaluates the checkpoint again "
+            "and writes all that a report needs, in a new folder."
+        )
     with permitted(file):
-        text = existing(file).read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
     try:
         found = json.loads(text)
     except ValueError as error:
