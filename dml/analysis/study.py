@@ -16,7 +16,7 @@ from dml.runs.queries import NAME, Queries, read_queries
 from dml.runs.sweep import TEST, columns_of
 
 RECALL, MAP = "test/recall_at_1", "test/map_at_r"
-Interval = tuple[float, float]
+Interval = Sequence[float]  # lower and upper end
 Settings = tuple[str, ...]
 
 
@@ -208,22 +208,14 @@ def intervals(
         np.stack([means[n].values[name][counted_Q] for n, name in columns], axis=1), class_Q
     )
     end_X2 = percentile_interval(mean_SX, classes)
-    best = columns.index((0, bare(metric))) if (0, bare(metric)) in columns else None
+    main = metric.removeprefix(TEST)
+    best = columns.index((0, main)) if (0, main) in columns else None
     for x, (n, name) in enumerate(columns):
         behind = None
-        if n and best is not None and name == bare(metric):
-            behind = _ends(percentile_interval(mean_SX[:, [x]] - mean_SX[:, [best]], classes)[0])
-        found[n][TEST + name] = _ends(end_X2[x]), behind
+        if n and best is not None and name == main:
+            behind = percentile_interval(mean_SX[:, [x]] - mean_SX[:, [best]], classes)[0].tolist()
+        found[n][TEST + name] = end_X2[x].tolist(), behind
     return found
-
-
-def bare(metric: str) -> str:
-    """A metric's name in `queries.csv`."""
-    return metric.removeprefix(TEST)
-
-
-def _ends(end_2: np.ndarray) -> Interval:
-    return float(end_2[0]), float(end_2[1])
 
 
 def mean_queries(trials: Sequence[Trial]) -> Queries:

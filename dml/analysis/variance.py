@@ -1,6 +1,5 @@
 """Which settings a study's spread comes from: shares of the variance."""
 
-from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
@@ -43,22 +42,18 @@ def grid(part: Part, metric: str) -> Float[np.ndarray, "*X n"] | None:
     return np.array([values[settings] for settings in combinations]).reshape(*map(len, levels), -1)
 
 
-def shares_of(part: Part, metrics: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Shares by metric, then by setting, `interaction` and `seeds`; empty where the cells are no full grid.
+def shares_of(part: Part, metric: str) -> dict[str, float]:
+    """Shares by setting, `interaction` and `seeds`; empty where the cells are no full grid.
 
     With one trial a cell the seeds' share is not known: it is in the interaction.
     """
-    found = {}
-    for metric in metrics:
-        value_Xn = grid(part, metric)
-        if value_Xn is None or (len(part.keys) == 1 and value_Xn.shape[-1] == 1):
-            continue
-        names = [*part.keys, "interaction", "seeds"]
-        all_shares = dict(zip(names, shares(value_Xn), strict=True))
-        if len(part.keys) == 1:
-            del all_shares["interaction"]
-        if value_Xn.shape[-1] == 1:
-            all_shares["interaction and seeds"] = all_shares.pop("interaction")
-            del all_shares["seeds"]
-        found[metric] = all_shares
+    value_Xn = grid(part, metric)
+    if value_Xn is None or (len(part.keys) == 1 and value_Xn.shape[-1] == 1):
+        return {}
+    found = dict(zip([*part.keys, "interaction", "seeds"], shares(value_Xn), strict=True))
+    if len(part.keys) == 1:
+        del found["interaction"]
+    if value_Xn.shape[-1] == 1:
+        found["interaction and seeds"] = found.pop("interaction")
+        del found["seeds"]
     return found

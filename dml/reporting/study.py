@@ -98,12 +98,9 @@ def notes(parts: Sequence[Part]) -> Iterator[str]:
 
 def variance(part: Part) -> list[Row]:
     """Header and a row for each metric; empty where the cells are no full grid."""
-    found = shares_of(part, shown_metrics(part))
-    if not found:
-        return []
-    names = next(iter(found.values()))
-    body = [(named(m), *(f"{share:.1%}" for share in of.values())) for m, of in found.items()]
-    return [("metric", *names), *body]
+    found = {named(m): of for m in shown_metrics(part) if (of := shares_of(part, m))}
+    body = [(name, *(f"{share:.1%}" for share in of.values())) for name, of in found.items()]
+    return [("metric", *next(iter(found.values()))), *body] if found else []
 
 
 def failed(trials: Sequence[Trial]) -> list[str]:
@@ -129,11 +126,6 @@ def mixture(parts: Sequence[Part]) -> str:
     )
 
 
-def remarks(parts: Sequence[Part], trials: Sequence[Trial]) -> list[str]:
-    """All that is said beside the tables."""
-    return [line for line in (mixture(parts), *notes(parts), *failed(trials)) if line]
-
-
 def write_study(
     folder: Path, shown: Sequence[Section], trials: Sequence[Trial], studies: Sequence[Path]
 ) -> Path:
@@ -146,14 +138,16 @@ def write_study(
         studies: the folders that were given.
     """
     parts = [one.part for one in shown]
+    warning, said, left_out = mixture(parts), list(notes(parts)), failed(trials)
+    remarks = [line for line in (warning, *said, *left_out) if line]
     content = {
         "title": ", ".join(study.resolve().name for study in studies),
         "sections": shown,
         "named": named,
-        "notes": list(notes(parts)),
+        "notes": said,
         "trials": trials,
-        "failed": failed(trials),
-        "warning": mixture(parts),
+        "failed": left_out,
+        "warning": warning,
         "cells": sum(len(part.cells) for part in parts),
         "hours": sum(trial.hours or 0.0 for trial in trials),
         "tuning": [p for study in studies if (study / STUDY_FILE).is_file() for p in tuning_panels(study)],
@@ -161,12 +155,12 @@ def write_study(
     write_csv(folder / "study.csv", parts)
     tables = [table for one in shown for table in one.tables]
     texts = [f"{table.title}\n\n{markdown(table.rows)}" for table in tables]
-    write_text(folder / "study.md", "\n\n".join([*texts, *remarks(parts, trials)]))
+    write_text(folder / "study.md", "\n\n".join([*texts, *remarks]))
     texts = [f"% {table.title}\n{latex(table.rows)}" for table in tables]
     write_text(folder / "study.tex", "\n\n".join([BOOKTABS, *texts]))
     page = write_page(folder / "study.html", "study.html", content)
     for table in tables:
         print()
         print_table(table, "study.md")
-    print("", *remarks(parts, trials), sep="\n")
+    print("", *remarks, sep="\n")
     return page
