@@ -36,6 +36,7 @@ Bands = Mapping[str, Points]
 Curve = tuple[str, str, Sequence[float], Sequence[float]]  # label, colour, x, y
 
 
+@matplotlib.rc_context(STYLE)
 def curves_svg(curves: Sequence[Curve], x_label: str, marks: bool = False) -> str:
     """Lines over one x axis.
 
@@ -44,44 +45,42 @@ def curves_svg(curves: Sequence[Curve], x_label: str, marks: bool = False) -> st
         x_label: of the axis, whose values are whole numbers.
         marks: a dot at each value.
     """
-    with matplotlib.rc_context(STYLE):
-        figure, axis = _axes(x_label)
-        for label, colour, x, y in curves:
-            axis.plot(x, y, color=colour, label=label, marker="o" if marks else None, markersize=3)
-        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if len(curves) > 1:
-            axis.legend()
-        return _svg(figure)
+    figure, axis = _axes(x_label)
+    for label, colour, x, y in curves:
+        axis.plot(x, y, color=colour, label=label, marker="o" if marks else None, markersize=3)
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if len(curves) > 1:
+        axis.legend()
+    return _svg(figure)
 
 
+@matplotlib.rc_context(STYLE)
 def histogram_svg(histogram: Mapping[str, Sequence[float]]) -> str:
     """Shares of the positives and of the negatives in bins of similarity."""
-    with matplotlib.rc_context(STYLE):
-        figure, axis = _axes("cosine similarity")
-        for kind, colour in (("negative", WRONG), ("positive", RIGHT)):
-            axis.stairs(histogram[kind], histogram["edges"], fill=True, color=colour, alpha=0.35)
-            axis.stairs(
-                histogram[kind], histogram["edges"], color=colour, label=f"{kind} pairs", linewidth=1.4
-            )
-        axis.set_ylabel("share of pairs")
-        axis.legend()
-        return _svg(figure)
+    figure, axis = _axes("cosine similarity")
+    for kind, colour in (("negative", WRONG), ("positive", RIGHT)):
+        axis.stairs(histogram[kind], histogram["edges"], fill=True, color=colour, alpha=0.35)
+        axis.stairs(histogram[kind], histogram["edges"], color=colour, label=f"{kind} pairs", linewidth=1.4)
+    axis.set_ylabel("share of pairs")
+    axis.legend()
+    return _svg(figure)
 
 
+@matplotlib.rc_context(STYLE)
 def weights_svg(weights: Mapping[str, Any]) -> str:
     """Weight of a positive and of a negative against its similarity; ticks are the anchor's fixed pairs."""
-    with matplotlib.rc_context(STYLE):
-        figure, axis = _axes("similarity of the pair")
-        for kind, colour in (("positive", RIGHT), ("negative", WRONG)):
-            axis.plot(weights["similarity"], weights[kind], color=colour, label=kind)
-            bottom = axis.get_xaxis_transform()
-            axis.vlines(weights[f"{kind}_row"], 0, 0.04, transform=bottom, color=colour, linewidth=0.8)
-        axis.set_xlim(-1, 1)
-        axis.set_ylabel("weight |∂ℓ/∂S|")
-        axis.legend()
-        return _svg(figure)
+    figure, axis = _axes("similarity of the pair")
+    for kind, colour in (("positive", RIGHT), ("negative", WRONG)):
+        axis.plot(weights["similarity"], weights[kind], color=colour, label=kind)
+        bottom = axis.get_xaxis_transform()
+        axis.vlines(weights[f"{kind}_row"], 0, 0.04, transform=bottom, color=colour, linewidth=0.8)
+    axis.set_xlim(-1, 1)
+    axis.set_ylabel("weight |∂ℓ/∂S|")
+    axis.legend()
+    return _svg(figure)
 
 
+@matplotlib.rc_context(STYLE)
 def bands_svg(line: Points, bands: Bands, others: Sequence[Points], x_label: str, y_label: str) -> str:
     """Values over a setting, with bands around them; other lines in grey.
 
@@ -92,33 +91,32 @@ def bands_svg(line: Points, bands: Bands, others: Sequence[Points], x_label: str
         x_label: of the axis; logarithmic where the values crowd at its lower end.
         y_label: of the axis.
     """
-    with matplotlib.rc_context(STYLE):
-        figure, axis = _axes(x_label)
-        for grey_x, grey_y in others:
-            axis.plot(grey_x, grey_y, color=GREY, alpha=0.45, linewidth=0.8, marker="o", markersize=2.5)
-        for alpha, (label, (low, high)) in zip((0.13, 0.3), bands.items(), strict=False):
-            axis.fill_between(line[0], low, high, color=BLUE, alpha=alpha, linewidth=0, label=label)
-        axis.plot(*line, color=BLUE, marker="o", markersize=3)
-        all_x = {value for x, _ in (line, *others) for value in x}
-        if min(all_x) > 0 and median(all_x) - min(all_x) < (max(all_x) - min(all_x)) / 4:
-            axis.set_xscale("log")
-            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.xaxis.set_major_formatter("{x:g}")
-            axis.minorticks_off()
-        axis.set_ylabel(y_label)
-        if bands:
-            axis.legend()
-        return _svg(figure)
+    figure, axis = _axes(x_label)
+    for grey_x, grey_y in others:
+        axis.plot(grey_x, grey_y, color=GREY, alpha=0.45, linewidth=0.8, marker="o", markersize=2.5)
+    for alpha, (label, (low, high)) in zip((0.13, 0.3), bands.items(), strict=False):
+        axis.fill_between(line[0], low, high, color=BLUE, alpha=alpha, linewidth=0, label=label)
+    axis.plot(*line, color=BLUE, marker="o", markersize=3)
+    all_x = {value for x, _ in (line, *others) for value in x}
+    if min(all_x) > 0 and median(all_x) - min(all_x) < (max(all_x) - min(all_x)) / 4:
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.minorticks_off()
+    axis.set_ylabel(y_label)
+    if bands:
+        axis.legend()
+    return _svg(figure)
 
 
+@matplotlib.rc_context(STYLE)
 def bars_svg(values: Mapping[str, float], x_label: str) -> str:
     """A bar for each name, the first at the top."""
-    with matplotlib.rc_context(STYLE):
-        figure, axis = _axes(x_label)
-        names = list(values)[::-1]
-        axis.barh(names, [values[name] for name in names], color=BLUE, height=0.6)
-        axis.grid(axis="y", visible=False)
-        return _svg(figure)
+    figure, axis = _axes(x_label)
+    names = list(values)[::-1]
+    axis.barh(names, [values[name] for name in names], color=BLUE, height=0.6)
+    axis.grid(axis="y", visible=False)
+    return _svg(figure)
 
 
 def _axes(x_label: str) -> tuple[Figure, Axes]:
