@@ -1,10 +1,9 @@
 """The trials of a study: what each one overrides, and what it measured."""
 
-import csv
 import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dml.errors import UserError
+from dml.runs.loggers import read_rows
 from dml.runs.sweep import COLLAPSED, TEST, read_trials
 
 # Overrides that change no figure, and the seed, which makes no cell of its own.
@@ -44,7 +44,7 @@ class Trial:
     name: str
     folder: Path
     overrides: dict[str, str]
-    figures: dict[str, Any] = field(repr=False)
+    figures: dict[str, Any]
 
     @property
     def values(self) -> dict[str, float]:
@@ -129,7 +129,7 @@ def as_number(value: str) -> float | None:
         return None
 
 
-def read_study(folders: Sequence[Path], without: Sequence[str] = ()) -> list[Trial]:
+def read_study(folders: Sequence[Path], without: Sequence[str]) -> list[Trial]:
     """All trials in the folders, however deep.
 
     Args:
@@ -154,10 +154,7 @@ def _trials(folder: Path, several: bool) -> list[Trial]:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: give the folder of a run or of a sweep (dml.train -m …).")
     try:
-        rows = read_trials(folder)
-        if not rows and table.is_file():
-            with table.open(newline="") as stream:
-                rows = list(csv.DictReader(stream))
+        rows = read_trials(folder) or (read_rows(table) if table.is_file() else [])
         found = [_trial(row, folder, several) for row in rows]
     except (ValueError, KeyError) as error:
         raise UserError(f"{folder} has a damaged metrics.json or sweep.csv ({error}).") from None
@@ -176,8 +173,7 @@ def _trial(row: dict[str, Any], folder: Path, several: bool) -> Trial:
     return Trial(name, own, overrides, json.loads(file.read_text()) if file.is_file() else figures)
 
 
-def varied(trials: Iterable[Trial]) -> list[str]:
+def varied(trials: Sequence[Trial]) -> list[str]:
     """Settings that are not the same in all trials, in the order in which they were typed."""
-    trials = list(trials)
     keys = dict.fromkeys(key for trial in trials for key in trial.overrides if not NO_SETTING.fullmatch(key))
     return [key for key in keys if len({trial.setting(key) for trial in trials}) > 1]

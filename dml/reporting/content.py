@@ -85,23 +85,20 @@ def figures(metrics: Mapping[str, Any], published: Mapping[str, Any]) -> Iterato
     """The test's metrics in their order; shares alone, no counts."""
     intervals = metrics.get("intervals", {})
     names = [name for name in metrics if name.startswith("test/") and "queries_" not in name]
-    for name in sorted(names, key=_order):
-        bare = name.removeprefix("test/")
+    for metric in sorted((name.removeprefix("test/") for name in names), key=_order):
         floors = [
-            (column.get(bare), intervals.get(f"{floor}/{bare}"))
+            (column.get(metric), intervals.get(f"{floor}/{metric}"))
             for floor, column in metrics.get("baselines", {}).items()
         ]
-        of_paper = published[bare] / 100 if bare in published else None
-        yield Figure(readable(bare), metrics[name], intervals.get(name), floors, of_paper)
+        of_paper = published[metric] / 100 if metric in published else None
+        name = f"test/{metric}"
+        yield Figure(readable(metric), metrics[name], intervals.get(name), floors, of_paper)
 
 
-def _order(name: str) -> tuple[int, int, str]:
-    kind, _, k = name.rpartition("_")
-    if kind == "test/recall_at":
-        return -1, int(k), name
-    order = list(NAMES)
-    bare = name.removeprefix("test/")
-    return order.index(bare) if bare in NAMES else len(order), 0, name
+def _order(metric: str) -> tuple[int, int, str]:
+    if metric.startswith("recall_at_"):
+        return -1, int(metric.removeprefix("recall_at_")), metric
+    return list(NAMES).index(metric) if metric in NAMES else len(NAMES), 0, metric
 
 
 def readable(metric: str) -> str:
