@@ -14,13 +14,12 @@ from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.table import Table
 
 from dml.errors import printed_notes
 from dml.runs.failures import whole_file
 from dml.runs.folder import set_aside
 from dml.runs.report import readable
+from dml.runs.tables import Table, print_table
 
 TEST, RECALL, COLLAPSED = "test/", "test/recall_at_", "collapsed"
 
@@ -92,33 +91,19 @@ def print_trials(rows: list[dict[str, Any]], title: str) -> None:
     overrides = [name for name in names if name not in metrics]
     if len(rows) > 1:
         overrides = [n for n in overrides if n == COLLAPSED or len({str(row.get(n)) for row in rows}) > 1]
-    console = Console()
-    unbounded = console.options.update(max_width=sys.maxsize)
-    for room in range(max(len(metrics), 1), 0, -1):
-        shown = table(rows, overrides + metrics[:room])
-        if console.measure(shown, options=unbounded).maximum <= console.width:
-            break
-    print(title)
-    console.print(shown)
-    if metrics[room:]:
-        left_out = (name.removeprefix(TEST) for name in metrics[room:])
-        print(f"Left out for want of room, and in sweep.csv: {', '.join(left_out)}.")
+    columns = overrides + metrics
+    headings = tuple(name.removeprefix(TEST) for name in columns)
+    cells = [tuple(cell(name, row.get(name, "–")) for name in columns) for row in rows]
+    keep = len(overrides) + min(len(metrics), 1)
+    print_table(Table(title, [headings, *cells], keep), "sweep.csv")
     for row in rows:
         if "error" in row:
             print(f"Trial {row['trial']} failed: {row['error'].splitlines()[0]}")
 
 
-def table(rows: list[dict[str, Any]], names: list[str]) -> Table:
-    """A row for each trial; whatever is too wide is broken, never cut."""
-    filled = Table()
-    for name in names:
-        filled.add_column(name.removeprefix(TEST), overflow="fold")
-    for row in rows:
-        cells = [row.get(name, "–") for name in names]
-        filled.add_row(
-            *(readable(n, c) if isinstance(c, float) else str(c) for n, c in zip(names, cells, strict=True))
-        )
-    return filled
+def cell(name: str, value: Any) -> str:
+    """A figure or another value of a trial, as it is printed."""
+    return readable(name, value) if isinstance(value, float) else str(value)
 
 
 class SweepTable(Callback):
