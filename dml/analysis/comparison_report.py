@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from dml.analysis.comparison import Disagreement, Run, compare, disagreement, letter
-from dml.analysis.comparison_tables import print_figures, rows, write_csv
+from dml.analysis.comparison_tables import print_figures, rows, write_figures
 from dml.callbacks.retrieval_grid import QUERY, RIGHT, WRONG, show
 from dml.config.build import build_data
 from dml.config.evaluation import check_evaluation
@@ -48,7 +48,7 @@ def write_comparison(runs: Sequence[Run], folder: Path, trust: Sequence[str] = (
             f"{len(differing.second_only):,} {name} alone, {differing.neither:,} neither."
         )
     write_text(folder / "comparison.md", f"{title}\n\n{NOTE}\n\n{markdown(table)}")
-    write_csv(folder / "comparison.csv", figures, [run.folder for run in runs])
+    write_figures(folder / "comparison.csv", figures, [run.folder for run in runs])
     write_text(folder / "comparison.tex", f"{BOOKTABS}\n{latex(table)}")
     differing = disagreement(*runs[:2])
     if differing.first_only or differing.second_only:

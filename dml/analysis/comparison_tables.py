@@ -1,6 +1,5 @@
 """Tables of a comparison."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,9 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dml.analysis.comparison import Figure, letter
-from dml.runs.failures import whole_file
-from dml.runs.queries import TEXT
-from dml.runs.tables import Row
+from dml.runs.tables import Row, write_csv
 
 
 def rows(figures: Sequence[Figure], runs: int) -> list[Row]:
@@ -46,9 +43,7 @@ def print_figures(figures: Sequence[Figure], runs: int, title: str) -> None:
     Console().print(table)
 
 
-def write_csv(file: Path, figures: Sequence[Figure], folders: Sequence[Path]) -> None:
+def write_figures(file: Path, figures: Sequence[Figure], folders: Sequence[Path]) -> None:
     """Write all digits of every figure, a row for each metric and run."""
-    with whole_file(file) as part, part.open("w", **TEXT) as stream:
-        writer = csv.writer(stream)
-        writer.writerow([*Figure._fields, "verdict", "folder"])
-        writer.writerows([*f, f.verdict, folders[f.run]] for f in figures)
+    rows = ([*f, f.verdict, folders[f.run]] for f in figures)
+    write_csv(file, [*Figure._fields, "verdict", "folder"], rows)

@@ -1,7 +1,6 @@
 """Tables and plot of the pair weights of losses, and of the similarities that they depend on."""
 
-import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from dml.errors import UserError
 from dml.losses import PairLoss
 from dml.runs.folder import set_aside
 from dml.runs.picture import save_picture
+from dml.runs.tables import write_csv
 
 SHOWN = (-0.5, 0.0, 0.25, 0.5, 0.75, 0.95)
 TableRow = tuple[str, Kind, Iterable[Any]]  # loss, kind of pair, cells
@@ -36,9 +36,9 @@ def weights(config: DictConfig) -> dict[str, dict[Kind, WeightDependence]]:
     ]
 
     folder = Path(config.run_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     write_csv(folder / "weights.csv", ("loss", "kind", "similarity", "weight"), curve_rows(curves))
-    write_csv(folder / "similarities.csv", ("loss", "kind", "S", "N", "P"), shares)
+    rows = ((name, kind, *d) for name, kind, d in shares)
+    write_csv(folder / "similarities.csv", ("loss", "kind", "S", "N", "P"), rows)
     print_table(
         "Weight of a pair against its own similarity S, rest of the row fixed",
         [f"{s:g}" for s in SHOWN],
@@ -89,12 +89,12 @@ def with_loss(config: DictConfig, name: str) -> DictConfig:
     return copy
 
 
-def curve_rows(curves: Mapping[str, WeightCurves]) -> Iterator[TableRow]:
+def curve_rows(curves: Mapping[str, WeightCurves]) -> Iterator[tuple[str, Kind, str, float]]:
     """A row for each loss, kind of pair and similarity: the similarity and the weight."""
     for name, curve in curves.items():
         for kind, weight in zip(KINDS, (curve.positive, curve.negative), strict=True):
             for s, w in zip(curve.similarity.tolist(), weight.tolist(), strict=True):
-                yield name, kind, (f"{s:.6g}", w)
+                yield name, kind, f"{s:.6g}", w
 
 
 def few_weights(curves: Mapping[str, WeightCurves]) -> Iterator[TableRow]:
@@ -103,12 +103,6 @@ def few_weights(curves: Mapping[str, WeightCurves]) -> Iterator[TableRow]:
         near = [int((curve.similarity - s).abs().argmin()) for s in SHOWN]
         for kind, weight in zip(KINDS, (curve.positive, curve.negative), strict=True):
             yield name, kind, [f"{w:.3g}" if w >= 1 else f"{w:.3f}" for w in weight[near].tolist()]
-
-
-def write_csv(file: Path, header: Sequence[str], rows: Iterable[TableRow]) -> None:
-    """Write rows with all digits of every number."""
-    with file.open("w", newline="") as stream:
-        csv.writer(stream).writerows([header, *([name, kind, *cells] for name, kind, cells in rows)])
 
 
 def print_table(title: str, headings: Iterable[str], rows: Iterable[TableRow]) -> None:

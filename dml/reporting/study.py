@@ -12,7 +12,7 @@ from dml.analysis.variance import shares_of
 from dml.reporting.content import Panel
 from dml.reporting.render import write_page
 from dml.reporting.study_plots import HeatMap, heat_map, line
-from dml.reporting.study_tables import crossed, listing, named, shown_metrics, write_csv
+from dml.reporting.study_tables import crossed, listing, named, shown_metrics, write_cells
 from dml.reporting.tuning import tuning_panels
 from dml.runs.folder import STUDY_FILE
 from dml.runs.tables import BOOKTABS, Row, Table, latex, markdown, print_table, write_text
@@ -152,7 +152,7 @@ def write_study(
         "hours": sum(trial.hours or 0.0 for trial in trials),
         "tuning": [p for study in studies if (study / STUDY_FILE).is_file() for p in tuning_panels(study)],
     }
-    write_csv(folder / "study.csv", parts)
+    write_cells(folder / "study.csv", parts)
     tables = [table for one in shown for table in one.tables]
     texts = [f"{table.title}\n\n{markdown(table.rows)}" for table in tables]
     write_text(folder / "study.md", "\n\n".join([*texts, *remarks]))

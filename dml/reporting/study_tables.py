@@ -1,6 +1,5 @@
 """Tables of a study: of cells, and of two settings across each other."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,7 @@ from dml.analysis.slices import slices
 from dml.analysis.study import MAP, RECALL, Cell, Estimate, Interval, Part
 from dml.errors import UserError
 from dml.reporting.content import readable
-from dml.runs.failures import whole_file
-from dml.runs.queries import TEXT
-from dml.runs.tables import Row
+from dml.runs.tables import Row, write_csv
 
 NONE = "–"
 
@@ -111,14 +108,12 @@ def crossed(part: Part, rows: str, columns: str, metric: str) -> list[Row]:
     return [header, *((row, *(text(row, column) for column in across)) for row in down)]
 
 
-def write_csv(file: Path, parts: Sequence[Part]) -> None:
+def write_cells(file: Path, parts: Sequence[Part]) -> None:
     """Write all digits of every metric, a row for each cell and metric."""
     rows = [row for part in parts for cell in part.cells for row in _digits(part, cell)]
-    keys = dict.fromkeys(key for part in parts for key in part.keys)
-    with whole_file(file) as whole, whole.open("w", **TEXT) as stream:
-        writer = csv.DictWriter(stream, [*keys, *(name for name in rows[0] if name not in keys)])
-        writer.writeheader()
-        writer.writerows(rows)
+    keys = [key for part in parts for key in part.keys]
+    columns = list(dict.fromkeys([*keys, *rows[0]]))
+    write_csv(file, columns, ([row.get(name) for name in columns] for row in rows))
 
 
 def _digits(part: Part, cell: Cell) -> Iterator[dict[str, Any]]:

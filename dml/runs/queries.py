@@ -13,7 +13,7 @@ from dml.data.protocol import EvaluationSet
 from dml.errors import UserError
 from dml.retrieval.metrics import QueryMetrics
 from dml.retrieval.ranking import Ranking
-from dml.runs.failures import whole_file
+from dml.runs.tables import TEXT, write_csv
 
 NAME = "queries.csv"
 FIRST = ("name", "class", "positives", "first_right_rank")
@@ -22,8 +22,6 @@ LAST = (
     *("nearest_name", "nearest_class", "nearest_similarity"),
     *("wrong_name", "wrong_class", "wrong_similarity"),
 )
-# Names of files may hold bytes that are no text.
-TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 
 
 def write_queries(
@@ -36,10 +34,8 @@ def write_queries(
     class if they tie; `wrong_…`, the most similar image of another class. Where there is no such image, cells are
     empty; without a positive, so are those of rank and metrics. The ranking is of positions in the evaluation set.
     """
-    with whole_file(folder / NAME) as part, part.open("w", **TEXT) as stream:
-        writer = csv.writer(stream)
-        writer.writerow([*FIRST, *metrics.values, *LAST])
-        writer.writerows(_rows(evaluation, classes, ranking, metrics))
+    rows = _rows(evaluation, classes, ranking, metrics)
+    write_csv(folder / NAME, [*FIRST, *metrics.values, *LAST], rows)
 
 
 def _rows(

@@ -1,9 +1,10 @@
-"""Tables as text: printed, Markdown, LaTeX."""
+"""Tables as text: printed, Markdown, LaTeX, CSV."""
 
+import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rich import table as rich_table
 from rich.console import Console
@@ -11,6 +12,8 @@ from rich.console import Console
 from dml.runs.failures import whole_file
 
 Row = tuple[str, ...]
+# Names of files may hold bytes that are no text.
+TEXT: dict[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 BOOKTABS = r"% needs \usepackage{booktabs}"
 LATEX = {
     **{ord(sign): rf"\{sign}" for sign in "_%&#${}"},
@@ -69,6 +72,14 @@ def latex(rows: Sequence[Row]) -> str:
     header, *body = [" & ".join(cell.translate(LATEX) for cell in row) + r" \\" for row in rows]
     begin = rf"\begin{{tabular}}{{l{'r' * (len(rows[0]) - 1)}}}"
     return "\n".join([begin, r"\toprule", header, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"])
+
+
+def write_csv(file: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a table with all digits of every number, whole or not at all."""
+    with whole_file(file) as part, part.open("w", **TEXT) as stream:
+        writer = csv.writer(stream)
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def write_text(file: Path, text: str) -> None:
