@@ -27,14 +27,8 @@ NOTE = (
 )
 
 
-def write_comparison(runs: Sequence[Run], folder: Path, trust: Sequence[str] = ()) -> None:
-    """Print the tables and write `comparison.md`, `.csv`, `.tex` and `.png`.
-
-    Args:
-        runs: from `read_runs`.
-        folder: to write to.
-        trust: the user's own modules that define the first run's model or dataset.
-    """
+def write_comparison(runs: Sequence[Run], folder: Path, trust: Sequence[str]) -> None:
+    """Print the tables and write `comparison.md`, `.csv`, `.tex` and `.png`; `trust` is as in `data_of_run`."""
     figures = compare(runs)
     table = rows(figures, len(runs))
     named = [(letter(n), run) for n, run in enumerate(runs)]
@@ -81,7 +75,7 @@ def spread(positions: Sequence[int]) -> list[int]:
 
 
 def data_of_run(folder: Path, trust: Sequence[str] = ()) -> EmbeddingDataModule:
-    """The dataset on which a run or an evaluation was tested.
+    """The dataset on which a run or an evaluation was tested; `trust` names the user's own modules that define it.
 
     Raises:
         UserError: its checkpoint or its images are no longer there.

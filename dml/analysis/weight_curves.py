@@ -68,13 +68,7 @@ class WeightCurves(NamedTuple):
 
 
 def weight_curves(loss: PairLoss, row: Row, points: int = 401) -> WeightCurves:
-    """Weights of one pair as its similarity goes from −1 to 1 and the other pairs stay fixed.
-
-    Args:
-        loss: any pair loss.
-        row: the anchor's pairs.
-        points: N, number of similarities.
-    """
+    """Weights of one pair as its similarity goes from −1 to 1 in N points and the row's other pairs stay fixed."""
     similarity_N = torch.linspace(-1, 1, points, dtype=torch.float64)
     pairs = row_pairs(points, row.positives, row.negatives)
     curves = {}

@@ -33,14 +33,8 @@ def report(
 ) -> None:
     """Write `report.json` and `report.html` beside the figures of a test that has just ended.
 
-    Where the disk or an image does not let it, a note says so.
-
-    Args:
-        folder: of the run, with its `metrics.json` and `queries.csv`.
-        trainer: that tested.
-        config: of the run.
-        seconds: that it took.
-        loss: that it trained with; None in an evaluation.
+    The folder holds its `metrics.json` and `queries.csv`. Without the loss that was trained with, as in an evaluation,
+    there are no weights. Where the disk or an image does not let it, a note says so.
     """
     with noted(folder / "report.html", "written"):
         content = {

@@ -35,9 +35,7 @@ def _spread(size: int, at_most: int) -> np.ndarray:
 def similarity_histogram(z_MD: Float[Tensor, "M D"], labels_M: Int[Tensor, "M"]) -> dict[str, Any]:
     """Shares of the similarities of positive and of negative pairs in equal bins, their number and their deciles.
 
-    Args:
-        z_MD: (M, D) of length 1.
-        labels_M: (M,) classes.
+    The embeddings are of length 1.
     """
     S_MM = (z_MD @ z_MD.T).clamp(-1, 1)
     upper_MM = torch.ones_like(S_MM, dtype=torch.bool).triu(1)

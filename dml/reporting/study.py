@@ -131,11 +131,7 @@ def write_study(
 ) -> Path:
     """Write `study.html`, `.csv`, `.md` and `.tex`, then print the tables; returns the page.
 
-    Args:
-        folder: to write to.
-        shown: the parts.
-        trials: all, those that failed too.
-        studies: the folders that were given.
+    `trials` are all, those that failed too, and `studies` the folders that were given.
     """
     parts = [one.part for one in shown]
     warning, said, left_out = mixture(parts), list(notes(parts)), failed(trials)

@@ -14,11 +14,7 @@ SMALL, LARGE = 56, 112  # pixels of a thumbnail in the map and in a list
 
 
 def thumbnails(data: EmbeddingDataModule, sizes: dict[str, int]) -> dict[str, str]:
-    """Test images as the network sees them, by name, in WebP and base64.
-
-    Args:
-        data: of the test.
-        sizes: names of the images, each with the pixels of its longer side.
+    """Test images as the network sees them, by name; `sizes` gives the pixels of each one's longer side.
 
     Raises:
         UserError: an image cannot be read.

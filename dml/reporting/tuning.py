@@ -16,10 +16,7 @@ from dml.runs.folder import STUDY_FILE, STUDY_NAME
 def tuning_panels(folder: Path) -> Iterator[Panel]:
     """Best value so far by trial, and the importance of each parameter (PED-ANOVA; Watanabe et al., IJCAI 2023).
 
-    Without Optuna a note says so.
-
-    Args:
-        folder: with the database of `dml.tune`.
+    The folder holds the database of `dml.tune`. Without Optuna a note says so.
 
     Raises:
         UserError: the database cannot be read.
