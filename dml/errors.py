@@ -87,3 +87,8 @@ def printed_notes() -> Iterator[None]:
 def quote(names: Sequence[str]) -> str:
     """The first of several names, and how many more there are."""
     return f"'{names[0]}'" + (f" (and {len(names) - 1:,} more)" if len(names) > 1 else "")
+
+
+def printable(name: str) -> str:
+    """The name with bytes that are no text, as those of files may hold, replaced by a question mark."""
+    return os.fsencode(name).decode(errors="replace")

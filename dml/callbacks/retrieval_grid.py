@@ -1,6 +1,5 @@
 """Picture of test queries and their nearest images."""
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydantic import Field
 
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.data.datamodule import data_of
+from dml.errors import printable
 from dml.models.preprocessing import in_unit_range
 from dml.retrieval.index import Neighbours, nearest
 from dml.runs.picture import save_picture
@@ -95,9 +95,4 @@ def show(axis: Axes, image_CHW: torch.Tensor, title: str, colour: str) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[:].set(color=colour, linewidth=3)
-    axis.set_title(drawable(title)[:28], fontsize=7, color=colour, parse_math=False)
-
-
-def drawable(name: str) -> str:
-    """The name with every byte that is not valid text, as file names may hold, replaced by a question mark."""
-    return os.fsencode(name).decode(errors="replace")
+    axis.set_title(printable(title)[:28], fontsize=7, color=colour, parse_math=False)

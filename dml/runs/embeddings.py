@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dml.callbacks.retrieval_grid import drawable
 from dml.data.datamodule import EmbeddingDataModule
+from dml.errors import printable
 from dml.reporting.embeddings import SAMPLE, project, sample
 from dml.retrieval.index import nearest
 from dml.runs.failures import whole_file
@@ -37,8 +37,8 @@ def write_embeddings(
     place_N2 = positions(embeddings.numpy(), evaluation.labels, seed)
     table = pyarrow.table(
         {
-            "name": [drawable(name) for name in evaluation.samples.names],
-            "class": [drawable(str(data.classes[label])) for label in evaluation.labels],
+            "name": [printable(name) for name in evaluation.samples.names],
+            "class": [printable(str(data.classes[label])) for label in evaluation.labels],
             "role": role_N.tolist(),
             "projection_x": place_N2[:, 0],
             "projection_y": place_N2[:, 1],

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torchvision.transforms.v2.functional import to_pil_image
 
-from dml.callbacks.retrieval_grid import RetrievalGrid, drawable, grids_of
+from dml.callbacks.retrieval_grid import RetrievalGrid, grids_of
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
 from dml.data.datamodule import data_of
-from dml.errors import UserError, note
+from dml.errors import UserError, note, printable
 from dml.models.preprocessing import in_unit_range
 from dml.reporting.embeddings import sample, similarity_histogram
 
@@ -97,13 +97,13 @@ def rows(trainer: pl.Trainer, grid: RetrievalGrid) -> Iterator[list[Any]]:
         rank = int(ranking.others_ahead[row]) + 1 if ranking.positives[row] else None
         cells = [
             image(query),
-            drawable(evaluation.samples.names[query]),
-            drawable(str(data.classes[label])),
+            printable(evaluation.samples.names[query]),
+            printable(str(data.classes[label])),
             rank,
         ]
         for index, similarity in zip(indices, similarities, strict=True):
             other = evaluation.labels[index]
-            cells += [image(index), similarity, drawable(str(data.classes[other])), bool(other == label)]
+            cells += [image(index), similarity, printable(str(data.classes[other])), bool(other == label)]
         yield cells + [None] * (4 * (grid.neighbours - len(indices)))
 
 

@@ -97,8 +97,3 @@ def _of_table(file: Path, key: str) -> Listed:
     names = [os.path.normpath(row["path"]) for row in rows]
     classes = [str(row["label"] or "") if "label" in row else os.path.dirname(row["path"]) for row in rows]
     return Listed(file.parent, names, classes)
-
-
-def printable(text: str) -> str:
-    """The text with bytes that are none, as names of files may hold, replaced by a question mark."""
-    return text.encode(errors="surrogateescape").decode(errors="replace")

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from dml.errors import UserError
+from dml.errors import UserError, printable
 from dml.use.faiss_index import pieces_of
 from dml.use.index_folder import Items, State
-from dml.use.listing import printable
 from dml.use.parts import Parts
 
 CONNECT, ANSWER = 10, 120  # seconds that Milvus has

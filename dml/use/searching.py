@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from dml.callbacks.retrieval_grid import QUERY, sheet
 from dml.config.evaluation import checkpoint_file
-from dml.errors import UserError, note
+from dml.errors import UserError, note, printable
 from dml.runs.failures import whole_file
 from dml.runs.folder import set_aside
 from dml.runs.picture import save_picture
@@ -24,7 +24,7 @@ from dml.use.embedding_pass import ReadableImages, collate_readable
 from dml.use.engine import open_engine
 from dml.use.index_folder import Items, read_items, read_state
 from dml.use.indexing import check_model
-from dml.use.listing import Files, Listed, list_images, printable
+from dml.use.listing import Files, Listed, list_images
 
 RESULTS, SHEET = "results.csv", "results.png"
 FOUND = "#808080"

@@ -10,7 +10,6 @@ from fake_benchmarks import write_tree
 from PIL import Image
 from pytorch_lightning.utilities.warnings import PossibleUserWarning
 
-from dml.callbacks.retrieval_grid import drawable
 from dml.errors import Note, UserError
 from dml.runs.training import train
 
@@ -39,13 +38,6 @@ def test_any_name_of_a_class_can_be_drawn(compose, tmp_path: Path) -> None:
         train(compose(*RUN, f"dataset.root={root}", "dataset.test_share=0.6"))
     with Image.open(tmp_path / "run" / "retrievals.png") as picture:
         assert picture.size[0] == 1080
-
-
-@pytest.mark.parametrize(
-    ("name", "drawn"), [("größe 中", "größe 中"), (os.fsdecode(b"z\xe9"), "z\N{REPLACEMENT CHARACTER}")]
-)
-def test_what_is_no_letter_is_replaced(name: str, drawn: str) -> None:
-    assert drawable(name) == drawn
 
 
 SMALL = ("debug=fast", "trainer=cpu", "model.embedding_dim=8", "data.eval_batch_size=900")
