@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from worlds import in_world
@@ -42,10 +43,8 @@ class Network(nn.Module):
         return self.loss(z_BD, label, *references) * weight
 
 
-def network(name: str) -> Network:
+def network(config: DictConfig) -> Network:
     torch.manual_seed(0)
-    with initialize_config_dir(CONF, version_base="1.3"):
-        config = compose("train", [f"model.embedding_dim={DIM}", *LOSSES[name]])
     return Network(build_loss(config.loss, CLASSES)).double()
 
 
@@ -57,11 +56,11 @@ def gradients(module: nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
 
 
-def learn(name: str) -> dict[str, Any]:
+def learn(config: DictConfig) -> dict[str, Any]:
     """Loss and gradients of the first batch, weights after 20 batches."""
     generator = torch.Generator().manual_seed(1)
     label = torch.arange(IMAGES) % CLASSES
-    module = network(name)
+    module = network(config)
     model = DistributedDataParallel(module)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
     found: dict[str, Any] = {}
@@ -109,8 +108,8 @@ def gathers() -> dict[str, Any]:
     }
 
 
-def everything(folder: Path) -> dict[str, Any]:
-    found = {name: learn(name) for name in LOSSES}
+def everything(folder: Path, configs: dict[str, DictConfig]) -> dict[str, Any]:
+    found = {name: learn(config) for name, config in configs.items()}
     found |= {"lengths": lengths(local=False), "local lengths": lengths(local=True)}
     found |= {"gathers": gathers(), **{name: a_process_without_pairs(loss) for name, loss in MINED.items()}}
     return found
@@ -118,7 +117,13 @@ def everything(folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def worlds(tmp_path_factory) -> dict[int, list[dict[str, Any]]]:
-    return {size: in_world(size, tmp_path_factory.mktemp(f"world{size}"), everything) for size in SHARES}
+    with initialize_config_dir(CONF, version_base="1.3"):
+        configs = {
+            name: compose("train", [f"model.embedding_dim={DIM}", *chosen]) for name, chosen in LOSSES.items()
+        }
+    return {
+        size: in_world(size, tmp_path_factory.mktemp(f"world{size}"), everything, configs) for size in SHARES
+    }
 
 
 def largest_difference(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:

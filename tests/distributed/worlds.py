@@ -6,14 +6,25 @@ They are forked from a server that has imported everything and computed nothing:
 
 import multiprocessing
 import os
+import sys
 import tempfile
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from composing import remember_compositions
+
+from dml.config.cli import CONF
+
+# Not FAISS, whose threads must not start in a process that goes on to fork.
+IMPORTED = ("pytest", "sklearn.datasets", "sklearn.metrics", "dml.runs.evaluation", "dml.runs.training")
+
+remember_compositions(CONF)
 
 
 def _enter(
@@ -33,7 +44,10 @@ def _enter(
 def in_world(size: int, folder: Path, work: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What `work(folder, *arguments)` returns on each of `size` processes; it must be a module's own function."""
     folder.mkdir(parents=True, exist_ok=True)
-    multiprocessing.set_forkserver_preload(["torch", "pytorch_lightning", "dml.train", work.__module__])
+    multiprocessing.set_forkserver_preload([*IMPORTED, work.__module__])
+    # Python 3.11 forgets where the server is to import from, and passes over what it does not find there.
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
+        forkserver.ensure_running()
     with tempfile.TemporaryDirectory() as meeting:
         mp.start_processes(
             _enter, (work, size, meeting, folder, arguments), nprocs=size, start_method="forkserver"
