@@ -9,12 +9,19 @@ from nbclient import NotebookClient
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+SHORTER = {  # what a notebook trains, here for fewer steps
+    "results": {"max_steps=150": "max_steps=20", "val_check_interval=15": "val_check_interval=10"}
+}
 
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_it_runs(file, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    notebook = nbformat.read(file, as_version=4)
+    text = file.read_text()
+    for long, short in SHORTER.get(file.stem, {}).items():
+        assert text.count(long) == 1
+        text = text.replace(long, short)
+    notebook = nbformat.reads(text, as_version=4)
     NotebookClient(notebook, timeout=300, kernel_name="python3").execute(cwd=str(file.parent))
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("image/png" in output.get("data", {}) for output in outputs)
