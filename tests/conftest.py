@@ -9,6 +9,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
@@ -46,6 +47,27 @@ def compose(tmp_path: Path) -> Callable[..., DictConfig]:
             return hydra_compose(name, overrides=[f"run_dir={tmp_path / folder}", *overrides])
 
     return composed
+
+
+@pytest.fixture(scope="session")
+def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
+    """The folder of a short run on the digits by its seed; several tests read it, and none alters it.
+
+    It was moved after the training: nothing is where its checkpoints say.
+    """
+
+    @cache
+    def folder(seed: int) -> Path:
+        from dml.runs.training import train
+
+        run = tmp_path_factory.mktemp("digits") / "run"
+        short = ("debug=fast", "trainer=cpu", "model.embedding_dim=8")
+        with initialize_config_dir(CONF, version_base="1.3"):
+            config = hydra_compose("train", [*short, f"seed={seed}", f"run_dir={run}"])
+        train(config)
+        return run.rename(run.with_name("moved"))
+
+    return folder
 
 
 class Done(NamedTuple):

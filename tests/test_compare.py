@@ -18,7 +18,6 @@ from dml.retrieval.evaluate import rank_queries
 from dml.retrieval.metrics import METRICS, query_metrics, recall_metrics
 from dml.runs.evaluation import evaluate
 from dml.runs.queries import write_queries
-from dml.runs.training import train
 
 
 def made_up(folder: Path, spread: float, reverse: bool = False, fingerprint: str = "abc") -> Path:
@@ -94,22 +93,19 @@ def test_intervals_of_differences_are_those_of_shared_draws(tmp_path):
     assert figure.difference_high == pytest.approx(high, abs=0.15 * (high - low))
 
 
-def test_two_trained_runs_and_the_queries_on_which_they_differ(compose, tmp_path):
-    for name, seed in (("a", 0), ("b", 1)):
-        train(compose("debug=fast", "trainer=cpu", f"seed={seed}", folder=name))
-    best = str(tmp_path / "b" / "checkpoints" / "best.ckpt")
-    main([str(tmp_path / "a"), best, "--out", str(tmp_path / "out")])
+def test_two_trained_runs_and_the_queries_on_which_they_differ(digits_run, tmp_path):
+    best = digits_run(1) / "checkpoints" / "best.ckpt"
+    main([str(digits_run(0)), str(best), "--out", str(tmp_path / "out")])
     assert (tmp_path / "out" / "comparison.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_an_evaluation_of_a_runs_folder_finds_its_images(compose, tmp_path):
-    for name, seed in (("a", 0), ("b", 1)):
-        train(compose("debug=fast", "trainer=cpu", f"seed={seed}", folder=name))
-    config = compose(f"ckpt_path={tmp_path / 'a'}", "report=false", name="evaluate", folder="evaluation")
+def test_an_evaluation_of_a_runs_folder_finds_its_images(compose, digits_run, tmp_path):
+    quick = ("report=false", "callbacks.retrieval_grid=null")
+    config = compose(f"ckpt_path={digits_run(0)}", *quick, name="evaluate", folder="evaluation")
     (tmp_path / "evaluation" / ".hydra").mkdir(parents=True)
     OmegaConf.save(config, tmp_path / "evaluation" / ".hydra" / "config.yaml")  # as Hydra does
     evaluate(config)
-    main([str(tmp_path / "evaluation"), str(tmp_path / "b"), "--out", str(tmp_path / "out")])
+    main([str(tmp_path / "evaluation"), str(digits_run(1)), "--out", str(tmp_path / "out")])
     assert (tmp_path / "out" / "comparison.png").is_file()
 
 

@@ -15,7 +15,6 @@ from dml.errors import UserError
 from dml.retrieval.evaluate import rank_queries
 from dml.retrieval.metrics import METRICS, query_metrics, recall_metrics
 from dml.runs.queries import read_queries, write_queries
-from dml.runs.training import train
 
 CLASSES = ["alone", 'a "quoted", one', "b\udcff"]
 
@@ -68,10 +67,9 @@ def test_a_tie_goes_to_the_wrong_image_and_what_is_not_there_is_empty(tmp_path):
     assert np.isnan(queries.values["mrr"][3])
 
 
-def test_the_means_of_a_runs_queries_are_its_figures(compose, tmp_path):
-    train(compose("debug=fast", "trainer=cpu"))
-    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    queries = read_queries(tmp_path / "run")
+def test_the_means_of_a_runs_queries_are_its_figures(digits_run):
+    figures = json.loads((digits_run(0) / "metrics.json").read_text())
+    queries = read_queries(digits_run(0))
     for name, value_Q in queries.values.items():
         assert value_Q[queries.has_positive].mean() == pytest.approx(figures[f"test/{name}"], abs=1e-9)
         low, high = figures["intervals"][f"test/{name}"]

@@ -9,9 +9,13 @@ from fake_benchmarks import write_tree
 
 from dml.errors import UserError
 from dml.runs.evaluation import evaluate
-from dml.runs.training import train
 
-QUIET = ("trainer.accelerator=cpu", "callbacks.retrieval_grid=null", "report=false")
+QUIET = (
+    "trainer.accelerator=cpu",
+    "callbacks.retrieval_grid=null",
+    "report=false",
+    "data.num_workers=0",
+)
 
 
 @pytest.fixture
@@ -21,9 +25,10 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def test_a_run_is_evaluated_on_another_dataset_with_its_own_preprocessing(compose, tmp_path, images):
-    train(compose("debug=fast", "trainer=cpu"))  # on digits: grey, 8×8
-    best = f"ckpt_path={tmp_path / 'run' / 'checkpoints' / 'best.ckpt'}"
+def test_a_run_is_evaluated_on_another_dataset_with_its_own_preprocessing(
+    compose, tmp_path, images, digits_run
+):
+    best = f"ckpt_path={digits_run(0) / 'checkpoints' / 'best.ckpt'}"  # of grey images of 16×16
     given = ("dataset=folder", f"dataset.root={images}", "dataset.recall_at=[1,3]")
     found = evaluate(compose(best, *given, *QUIET, name="evaluate", folder="other"))
     assert found["dataset"] == "folder"
@@ -69,9 +74,8 @@ def test_mistakes_are_one_sentence(compose, overrides, said):
         evaluate(compose(*overrides, *QUIET, name="evaluate"))
 
 
-def test_several_checkpoints_end_in_one_table_and_a_failed_one_is_a_row(compose, typed, tmp_path):
-    train(compose("debug=fast", "trainer=cpu"))
-    checkpoints = f"ckpt_path={tmp_path / 'run'},{tmp_path / 'nowhere'}"
+def test_several_checkpoints_end_in_one_table_and_a_failed_one_is_a_row(digits_run, typed, tmp_path):
+    checkpoints = f"ckpt_path={digits_run(0)},{tmp_path / 'nowhere'}"
     arguments = [*QUIET, checkpoints, f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     done = typed("dml.evaluate", "-m", *arguments)
     assert done.code == 1
