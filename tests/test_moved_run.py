@@ -31,6 +31,7 @@ FAST = (
     "trainer.val_check_interval=2",
     "trainer.log_every_n_steps=1",
     "model.embedding_dim=8",
+    "dataset.canvas=8",
     "scheduler=cosine",
     "data.eval_batch_size=900",
     "callbacks.retrieval_grid=null",
@@ -265,7 +266,8 @@ def test_there_is_one_best_checkpoint_and_it_is_what_is_tested(compose, tmp_path
     with pytest.raises(UserError, match="save_top_k"):
         train(compose(*FAST, "+callbacks.best_checkpoint.save_top_k=3"))
     watched = ("callbacks.best_checkpoint.monitor=train/loss", "callbacks.best_checkpoint.mode=min")
-    figures = train(compose(*FAST, *watched, "optimizer=sgd", "optimizer.lr=100", folder="min"))
+    steep = ("optimizer=sgd", "optimizer.lr=100", "dataset.canvas=16")
+    figures = train(compose(*FAST, *watched, *steep, folder="min"))
     rows = read_rows(tmp_path / "min" / "metrics.csv")
     losses = {int(row["step"]) + 1: float(row["train/loss"]) for row in rows if row["train/loss"]}
     step = min((2, 4), key=losses.__getitem__)
@@ -302,7 +304,7 @@ def test_training_that_ends_before_a_validation_is_no_run(compose):
 
 
 def test_a_run_that_diverged_says_so(compose, tmp_path, capsys):
-    lr = ("optimizer.lr=1e4", "trainer.max_steps=10", "trainer.val_check_interval=10")
+    lr = ("optimizer.lr=1e4", "trainer.max_steps=10", "trainer.val_check_interval=10", "dataset.canvas=16")
     figures = train(compose(*FAST, *lr, "model.embedding_dim=64"))
     assert figures["collapsed"] is True
     assert "COLLAPSED" in capsys.readouterr().out

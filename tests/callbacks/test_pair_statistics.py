@@ -104,6 +104,7 @@ FAST = (
     "debug=fast",
     "trainer=cpu",
     "model.embedding_dim=8",
+    "dataset.canvas=8",
     "callbacks.recall.nmi=false",
     "trainer.max_steps=2",
 )

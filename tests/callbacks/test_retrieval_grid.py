@@ -40,7 +40,7 @@ def test_any_name_of_a_class_can_be_drawn(compose, tmp_path: Path) -> None:
         assert picture.size[0] == 1080
 
 
-SMALL = ("debug=fast", "trainer=cpu", "model.embedding_dim=8", "data.eval_batch_size=900")
+SMALL = ("debug=fast", "trainer=cpu", "model.embedding_dim=8", "dataset.canvas=8")
 
 
 SHOW, SAVE = "dml.callbacks.retrieval_grid.show", "matplotlib.figure.Figure.savefig"

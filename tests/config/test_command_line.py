@@ -16,7 +16,13 @@ from dml.config.cli import CONF
 from dml.runs.folder import new_folder
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-FAST = ("debug=fast", "model.embedding_dim=8", "trainer=cpu")
+FAST = (
+    "debug=fast",
+    "model.embedding_dim=8",
+    "trainer=cpu",
+    "dataset.canvas=8",
+    "callbacks.recall.nmi=false",
+)
 
 
 def run(module: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

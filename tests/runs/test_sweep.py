@@ -147,6 +147,16 @@ def test_a_sweep_that_is_stopped_writes_the_table_of_what_is_done(tmp_path, how,
     assert (tmp_path / "sweep.csv").read_text().split() == ["trial,test/recall_at_1", "0,0.5"]
 
 
+SHORT = (
+    "debug=fast",
+    "trainer=cpu",
+    "model.embedding_dim=8",
+    "dataset.canvas=8",
+    "callbacks.recall.nmi=false",
+)
+PLAIN = (*SHORT, "callbacks.retrieval_grid=null")
+
+
 class BrokenGrid(RetrievalGrid):
     """A picture whose code has a bug."""
 
@@ -155,7 +165,7 @@ class BrokenGrid(RetrievalGrid):
 
 
 def test_a_bug_in_a_trials_picture_is_told_beside_its_figures(tmp_path, typed):
-    swept = ["debug=fast", "trainer=cpu", "model.embedding_dim=8", f"hydra.sweep.dir={tmp_path}"]
+    swept = [*SHORT, f"hydra.sweep.dir={tmp_path}"]
     done = typed("dml.train", "-m", *swept, f"callbacks.retrieval_grid._target_={__name__}.BrokenGrid")
     assert done.code == 1, done.err
     figures = json.loads((tmp_path / "0" / "metrics.json").read_text())
@@ -173,7 +183,7 @@ class Seen(Callback):
 
 
 def test_a_sweeper_gets_the_validation_recall_of_each_trial(tmp_path, typed):
-    swept = ["debug=fast", "trainer=cpu", "seed=0", "optimizer.lr=1e-3,-1", f"hydra.sweep.dir={tmp_path}"]
+    swept = [*PLAIN, "seed=0", "optimizer.lr=1e-3,-1", f"hydra.sweep.dir={tmp_path}"]
     done = typed("dml.train", "-m", *swept, f"+hydra.callbacks.seen._target_={__name__}.Seen")
     returned = [line.split()[1] for line in done.out.splitlines() if line.startswith("returned")]
     figures = json.loads((tmp_path / "0" / "metrics.json").read_text())
@@ -182,7 +192,7 @@ def test_a_sweeper_gets_the_validation_recall_of_each_trial(tmp_path, typed):
 
 def test_a_sweep_started_again_skips_what_is_finished_and_resumes_no_other_trial(tmp_path, typed):
     def sweep(seeds: str, *more: str) -> Any:
-        swept = ["debug=fast", "trainer=cpu", "resume=auto", f"seed={seeds}", f"hydra.sweep.dir={tmp_path}"]
+        swept = [*PLAIN, "resume=auto", f"seed={seeds}", f"hydra.sweep.dir={tmp_path}"]
         return typed("dml.train", "-m", *swept, *more)
 
     def kept(folder: str) -> dict[str, tuple[int, bytes]]:

@@ -156,7 +156,8 @@ def test_a_sweep_of_wandb_drives_the_command(tmp_path):
     parameters = tmp_path / "parameters.yaml"
     parameters.write_text(yaml.safe_dump({"wandb_version": 1, **arguments}))
     agent = {"SWEEP_ID": "sweep1", "RUN_ID": "run1", "SWEEP_PARAM_PATH": str(parameters)}
-    command(tmp_path, [*words, *FAST], **{f"WANDB_{name}": value for name, value in agent.items()})
+    words += [*FAST, "dataset.canvas=8", "callbacks.retrieval_grid=null", "callbacks.recall.nmi=false"]
+    command(tmp_path, words, **{f"WANDB_{name}": value for name, value in agent.items()})
     run = read_offline_run(tmp_path)
     assert (run.about.run_id, run.about.sweep_id) == ("run1", "sweep1")
     assert run.about.display_name.startswith(

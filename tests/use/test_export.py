@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +75,9 @@ def run(images, tmp_path_factory) -> Path:
         "dataset.train_transform.transforms.0.size=20",
     )
     model = ("model=convnet", "model.blocks=2", "sampler.classes_per_batch=2", "sampler.images_per_class=2")
-    data = ("dataset=folder", f"dataset.root={images}")
-    train(composed("train", *data, *model, *sizes, "debug=fast", "trainer=cpu", f"run_dir={folder}"))
+    data = ("dataset=folder", f"dataset.root={images}", "data.num_workers=0")
+    quick = ("debug=fast", "trainer=cpu", "callbacks.retrieval_grid=null", "callbacks.recall.nmi=false")
+    train(composed("train", *data, *model, *sizes, *quick, f"run_dir={folder}"))
     return folder
 
 
@@ -83,12 +86,22 @@ def exported(run: Path, images: Path, folder: Path, *overrides: str) -> Path:
     return folder
 
 
-def test_onnx_finds_the_same_nearest_images_without_torch(run, images, tmp_path):
-    pytest.importorskip("onnxscript")
-    pytest.importorskip("onnxruntime")
-    exported(run, images, tmp_path)
+@pytest.fixture(scope="module")
+def kept(run, images, tmp_path_factory) -> Callable[[str], Path]:
+    """The folder of the run's export in a format, made once."""
+
+    @cache
+    def folder(form: str) -> Path:
+        for package in FORMATS[form].packages:
+            pytest.importorskip(package)
+        return exported(run, images, tmp_path_factory.mktemp(form), f"format={form}")
+
+    return folder
+
+
+def test_onnx_finds_the_same_nearest_images_without_torch(run, images, kept):
     files = [*map(str, files_below(images))]
-    code = [sys.executable, "-c", WITHOUT_TORCH + EXAMPLE, str(tmp_path)]
+    code = [sys.executable, "-c", WITHOUT_TORCH + EXAMPLE, str(kept("onnx"))]
     done = subprocess.run([*code, *files], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     z_ND = dml.load(run, device="cpu").embed(files)
@@ -101,8 +114,8 @@ def test_onnx_finds_the_same_nearest_images_without_torch(run, images, tmp_path)
     assert np.allclose([float(row[2]) for row in rows], S_NN.max(1), atol=2e-4)
 
 
-def test_pt2_embeds_batches_of_any_size(run, images, tmp_path):
-    embed = read_pt2(exported(run, images, tmp_path, "format=pt2") / "model.pt2")
+def test_pt2_embeds_batches_of_any_size(run, kept):
+    embed = read_pt2(kept("pt2") / "model.pt2")
     trained = dml.load(run, device="cpu")
     pixels_BCHW = torch.randint(0, 256, (5, 3, 20, 20), dtype=torch.uint8)
     for size in (1, 2, 5):
@@ -110,8 +123,8 @@ def test_pt2_embeds_batches_of_any_size(run, images, tmp_path):
         assert np.allclose(embed(batch.numpy()), trained.embed_batch(batch).numpy(), atol=1e-5)
 
 
-def test_the_card_says_what_a_program_needs(run, images, tmp_path):
-    card = json.loads((exported(run, images, tmp_path, "format=pt2") / "model.json").read_text())
+def test_the_card_says_what_a_program_needs(run, kept):
+    card = json.loads((kept("pt2") / "model.json").read_text())
     trained = dml.load(run)
     assert card["input"] == {
         "name": "images",
@@ -127,10 +140,8 @@ def test_the_card_says_what_a_program_needs(run, images, tmp_path):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_no_path_of_this_machine_is_in_the_model(run, images, tmp_path, format):
-    for package in FORMATS[format].packages:
-        pytest.importorskip(package)
-    content = (exported(run, images, tmp_path, f"format={format}") / f"model.{format}").read_bytes()
+def test_no_path_of_this_machine_is_in_the_model(kept, format):
+    content = (kept(format) / f"model.{format}").read_bytes()
     assert str(REPOSITORY).encode() not in content
     assert b"site-packages" not in content
 
