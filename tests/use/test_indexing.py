@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 from pathlib import Path
 
 import faiss
@@ -19,15 +20,31 @@ SIZES = {"cats": 5, "dogs": 4, "shoes/boots": 3}
 ANEW = ("images=IMAGES", "ckpt_path=HERE/a.ckpt", "overwrite=true")
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def scene(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     """A checkpoint `a.ckpt`, and images at several depths in `images`; parts of 4 images."""
     for module in (parts, embedding_pass):
-        monkeypatch.setattr(module, "PART", 4)
-    write_checkpoint(tmp_path / "a.ckpt")
-    write_tree(tmp_path / "images", SIZES)
-    write_image(tmp_path / "images" / "top.png")
-    return tmp_path
+        patch.setattr(module, "PART", 4)
+    write_checkpoint(folder / "a.ckpt")
+    write_tree(folder / "images", SIZES)
+    write_image(folder / "images" / "top.png")
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return scene(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def indexed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Such a folder with an index in `out`, another model, other images, and a folder without any."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = scene(tmp_path_factory.mktemp("indexed"), patch)
+        made(folder)
+    write_checkpoint(folder / "b.ckpt", seed=1)
+    write_tree(folder / "more", {"birds": 1})
+    (folder / "empty").mkdir()
+    return folder
 
 
 def made(here: Path, *overrides: str, out: str = "out", images: str = "images"):
@@ -237,11 +254,8 @@ def test_approximate_types_are_measured_against_exact_search(tmp_path, monkeypat
         (["+imges=1", "remove=x"], "imges=… has no effect"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(here, overrides, said):
-    made(here)
-    write_checkpoint(here / "b.ckpt", seed=1)
-    write_tree(here / "more", {"birds": 1})
-    (here / "empty").mkdir()
+def test_what_cannot_be_done_is_one_sentence(indexed, here, overrides, said):
+    shutil.copytree(indexed, here, dirs_exist_ok=True)
     words = {"IMAGES": here / "images", "MORE": here / "more", "HERE": here}
     for word, path in words.items():
         overrides = [override.replace(word, str(path)) for override in overrides]

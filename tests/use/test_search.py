@@ -18,13 +18,20 @@ from dml.errors import Note, UserError
 SIZES = {"cats": 5, "dogs": 4, "shoes/boots": 3}
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint, images, and an index of them in `out`."""
-    write_checkpoint(tmp_path / "a.ckpt")
-    write_tree(tmp_path / "images", SIZES)
-    index(tmp_path / "out", f"ckpt_path={tmp_path / 'a.ckpt'}", f"images={tmp_path / 'images'}")
-    return tmp_path
+    folder = tmp_path_factory.mktemp("made")
+    write_checkpoint(folder / "a.ckpt")
+    write_tree(folder / "images", SIZES)
+    index(folder / "out", f"ckpt_path={folder / 'a.ckpt'}", f"images={folder / 'images'}")
+    return folder
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path) -> Path:
+    """A copy of them."""
+    return Path(shutil.copytree(made, tmp_path, dirs_exist_ok=True))
 
 
 def rows(here: Path) -> list[dict[str, str]]:
