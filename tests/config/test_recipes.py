@@ -12,6 +12,8 @@ from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
+from torch.nn import functional as F
 
 from dml.config.build import build_loss, try_out
 from dml.config.check import check_config
@@ -19,6 +21,7 @@ from dml.config.cli import CONF
 from dml.data.datasets import omniglot
 from dml.data.split import Counts
 from dml.losses import ContrastiveLoss, GeneralWeightingLoss, MultiSimilarityLoss
+from dml.models import ConvNet, Embedder, Preprocessing
 from dml.runs.training import train
 
 Compose = Callable[..., DictConfig]
@@ -26,7 +29,7 @@ EXPERIMENTS = sorted(file.stem for file in Path(CONF, "experiment").glob("*.yaml
 STUDIES = sorted(file.stem for file in Path(CONF, "study").glob("*.yaml"))
 SIZES = Counts(train_classes=4, test_classes=3, train_images=12, query_images=9)
 SHORT = (
-    "trainer=cpu",
+    "trainer.accelerator=cpu",
     "trainer.max_steps=2",
     "trainer.val_check_interval=2",
     "trainer.log_every_n_steps=1",
@@ -66,6 +69,18 @@ def images(name: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return [f"dataset.root={root}"]
 
 
+class Coarse(ConvNet):
+    """A small network that sees images of any size as 8×8 pixels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(F.adaptive_avg_pool2d(images, 8))
+
+
+def coarse_embedder(in_channels: int, embedding_dim: int | None) -> Embedder:
+    preprocessing = Preprocessing([0.0] * in_channels, [1.0] * in_channels)
+    return Embedder(Coarse(in_channels, blocks=1), preprocessing, embedding_dim, "max")
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_trains_on_the_layout_of_its_images(
     compose: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -77,8 +92,12 @@ def test_an_experiment_trains_on_the_layout_of_its_images(
     places = images(module, tmp_path / "data", monkeypatch)
     config = compose(f"experiment={name}", *SHORT, *SMALL, *places, f"protocol={chosen.protocol}")
     # Keys that the experiment gives its own network are none of the small one's.
-    small = compose("model=convnet", "model.blocks=1", f"model.embedding_dim={chosen.model.embedding_dim}")
-    config.model = small.model
+    config.model = {
+        "_target_": f"{__name__}.coarse_embedder",
+        "in_channels": "${dataset.channels}",
+        "embedding_dim": chosen.model.embedding_dim,
+        "freeze": None,
+    }
     figures = train(config)
     assert figures["steps"] == 2
     assert 0 <= figures["test/recall_at_1"] <= 1
