@@ -1,9 +1,6 @@
 """Studies of `dml.tune`: drawn, pruned, interrupted and resumed."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -172,18 +169,15 @@ def test_a_trial_that_is_to_stop_is_asked_to_and_says_why(tmp_path, monkeypatch)
     assert json.loads((tmp_path / "metrics.json").read_text()) == {"error": "pruned at step 9"}
 
 
-def test_a_trial_does_not_test_and_the_best_one_does(tmp_path):
-    fast = ["debug=fast", "trainer=cpu", "model.embedding_dim=8", "tune.trials=1", "hydra.run.dir=study"]
-    done = subprocess.run(
-        [sys.executable, "-m", "dml.tune", *fast],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "1 trials, best val/recall_at_1 first" in done.stdout
+def test_a_trial_does_not_test_and_the_best_one_does(tmp_path, typed, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # of the trials' processes
+    monkeypatch.setenv("WANDB_RUN_GROUP", "study")  # which the command would set for good
+    small = ["debug=fast", "trainer=cpu", "model.embedding_dim=8", "dataset.canvas=8"]
+    quick = ["callbacks.retrieval_grid=null", "callbacks.recall.nmi=false"]
+    done = typed("dml.tune", *small, *quick, "tune.trials=1", "hydra.run.dir=study")
+    assert done.code == 0, done.err
+    assert "1 trials, best val/recall_at_1 first" in done.out
     trial, best = tmp_path / "study" / "trials" / "0", OmegaConf.load(tmp_path / "study" / "best.yaml")
     of_trial = json.loads((trial / "older" / "metrics.json").read_text())
     tested = json.loads((trial / "metrics.json").read_text())
