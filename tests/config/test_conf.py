@@ -17,8 +17,10 @@ def options(group: str) -> list[str]:
     return sorted(file.stem for file in (Path(CONF) / group).glob("*.yaml"))
 
 
+# Experiments and studies are composed, and trained, in test_recipes.py.
+ELSEWHERE = {"__pycache__", "experiment", "study"}
 GROUPS = sorted(
-    folder.name for folder in Path(CONF).iterdir() if folder.is_dir() and folder.name != "__pycache__"
+    folder.name for folder in Path(CONF).iterdir() if folder.is_dir() and folder.name not in ELSEWHERE
 )
 
 
