@@ -61,7 +61,7 @@ def digits_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path
         from dml.runs.training import train
 
         run = tmp_path_factory.mktemp("digits") / "run"
-        short = ("debug=fast", "trainer=cpu", "model.embedding_dim=8")
+        short = ("debug=fast", "trainer=cpu", "model.embedding_dim=8", "callbacks.retrieval_grid=null")
         with initialize_config_dir(CONF, version_base="1.3"):
             config = hydra_compose("train", [*short, f"seed={seed}", f"run_dir={run}"])
         train(config)

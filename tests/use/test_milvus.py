@@ -77,7 +77,7 @@ def test_names_and_classes_are_there_for_other_programs(here):
 
 
 def test_a_server_that_is_not_there_or_silent_is_one_sentence(here, monkeypatch):
-    monkeypatch.setattr("dml.use.milvus_index.CONNECT", 2)
+    monkeypatch.setattr("dml.use.milvus_index.CONNECT", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts and says nothing
         for port in (1, silent.getsockname()[1]):
             began = time.monotonic()
