@@ -17,14 +17,9 @@ from unittest import mock
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from composing import remember_compositions
-
-from dml.config.cli import CONF
 
 # Not FAISS, whose threads must not start in a process that goes on to fork.
 IMPORTED = ("pytest", "sklearn.datasets", "sklearn.metrics", "dml.runs.evaluation", "dml.runs.training")
-
-remember_compositions(CONF)
 
 
 def _enter(
