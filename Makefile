@@ -20,7 +20,7 @@ $(READY): requirements.txt pyproject.toml
 train: $(READY)  ## train on the embedded digits and judge on unseen ones (ARGS="loss.alpha=1 …" for more)
 	$(BIN)/python -m dml.train baselines=true $(ARGS)
 
-# Tests start dozens of processes, each of which would compile the package where bytecode is not to be written.
+# Tests start dozens of processes, each of which would compile the package where PYTHONDONTWRITEBYTECODE is set.
 test: $(READY)  ## all tests, a file at a time on each core
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(SLOW_TOO) $(ARGS)
 
