@@ -31,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--rows", help="setting that goes down a crossed table, such as mining")
     parser.add_argument("--columns", help="setting that goes across, such as weighting")
-    parser.add_argument("--without", nargs="+", default=[], metavar="VALUE", help="settings to leave out")
+    parser.add_argument(
+        "--without", nargs="+", default=[], metavar="VALUE", help="or KEY=VALUE: to be left out"
+    )
     parser.add_argument("--out", type=Path, help="folder for a study's page and tables; default: its own")
     given = parser.parse_args(argv)
     if (given.rows is None) != (given.columns is None):

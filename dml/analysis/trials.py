@@ -134,18 +134,21 @@ def read_study(folders: Sequence[Path], without: Sequence[str]) -> list[Trial]:
 
     Args:
         folders: of sweeps, of tuning studies or of runs.
-        without: values of settings that vary; trials that have one of them are left out.
+        without: values of settings that vary, or `key=value` of one of them; trials that have one are left out.
 
     Raises:
         UserError: a folder holds no trial or a damaged file, or no setting has a value of `without`.
     """
     trials = [trial for folder in folders for trial in _trials(folder, len(folders) > 1)]
-    keys, left_out = varied(trials), set(map(shortest, without))
-    if unknown := left_out - {trial.setting(key) for trial in trials for key in keys}:
+    keys, given = varied(trials), (text.rpartition("=") for text in without)
+    left_out = {f"{key}{sign}{shortest(value)}" for key, sign, value in given}
+    settings = [[(key, trial.setting(key)) for key in keys] for trial in trials]
+    words = [{word for key, value in own for word in (value, f"{key}={value}")} for own in settings]
+    if unknown := left_out.difference(*words):
         raise UserError(
             f"--without {min(unknown)}: no setting that varies ({', '.join(keys)}) has this value."
         )
-    return [trial for trial in trials if not left_out & {trial.setting(key) for key in keys}]
+    return [trial for trial, own in zip(trials, words, strict=True) if not left_out & own]
 
 
 def _trials(folder: Path, several: bool) -> list[Trial]:

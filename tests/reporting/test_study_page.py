@@ -197,10 +197,11 @@ def test_the_table_of_a_sweep_may_be_all_that_is_left(tmp_path):
     assert (float(cell["mean"]), cell["n"], cell["low"]) == (pytest.approx(0.6), "2", "")
 
 
-def test_two_settings_across_each_other_and_without_a_value(tmp_path, capsys):
+@pytest.mark.parametrize("without", ["1", "loss.alpha=1.0"])
+def test_two_settings_across_each_other_and_without_a_value(tmp_path, capsys, without):
     sweep = grid(tmp_path / "sweep")
     crossed = ["--rows", "loss.beta", "--columns", "loss.alpha"]
-    main([str(sweep), *crossed, "--without", "1", "--out", str(tmp_path / "out")])
+    main([str(sweep), *crossed, "--without", without, "--out", str(tmp_path / "out")])
     lines = (tmp_path / "out" / "study.md").read_text().splitlines()
     assert lines[2].replace(" ", "") == r"|loss.beta\loss.alpha|4|2|"
     assert [line.split(" | ")[0] for line in lines[4:6]] == ["| 40", "| 20"]
@@ -224,6 +225,7 @@ def test_null_stands_beside_the_line_over_the_numbers(tmp_path):
         (["empty"], "empty holds no trials"),
         (["failed"], "No trial has figures"),
         (["sweep", "--without", "7"], "--without 7: no setting that varies"),
+        (["sweep", "--without", "mining=1"], "--without mining=1: no setting that varies"),
         (["sweep", "--rows", "loss.alpha", "--columns", "mining"], "mining is the same in all trials"),
     ],
 )
