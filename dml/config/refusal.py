@@ -65,7 +65,7 @@ def _options(group: Path) -> Iterator[tuple[str, str]]:
     """Each option of a group by its own name and by that of its target, such as MultiSimilarityLoss."""
     # Of several the shortest name wins.
     for file in sorted(group.glob("*.yaml"), key=lambda file: -len(file.stem)):
-        yield str(OmegaConf.select(OmegaConf.load(file), "_target_")).rpartition(".")[2], file.stem
+        yield OmegaConf.select(OmegaConf.load(file), "_target_", default="").rpartition(".")[2], file.stem
         yield file.stem, file.stem
 
 

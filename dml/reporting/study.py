@@ -99,7 +99,7 @@ def notes(parts: Sequence[Part]) -> Iterator[str]:
 def variance(part: Part) -> list[Row]:
     """Header and a row for each metric; empty where the cells are no full grid."""
     found = {named(m): of for m in shown_metrics(part) if (of := shares_of(part, m))}
-    body = [(name, *(f"{share:.1%}" for share in of.values())) for name, of in found.items()]
+    body = [(name, *(f"{round(share, 3) or 0:.1%}" for share in of.values())) for name, of in found.items()]
     return [("metric", *next(iter(found.values()))), *body] if found else []
 
 

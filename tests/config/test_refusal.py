@@ -86,6 +86,7 @@ def test_a_mistyped_name_is_met_by_what_was_meant(refused: Refused, typed: str, 
         (["-m", "loss.alpha=1,2", "model=convnet,convent"], "did you mean model=convnet?"),
         (["resume=true"], "resume=true must be"),
         (["+loss.lam=1"], "There is no key loss.lam: did you mean loss.lambda?"),
+        (["trainer=none"], "There is no trainer=none. There are"),
     ],
 )
 def test_what_cannot_be_read_is_one_sentence(refused: Refused, typed: list[str], said: str) -> None:
