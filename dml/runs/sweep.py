@@ -1,7 +1,6 @@
 """The table at the end of a sweep."""
 
 import atexit
-import csv
 import json
 import os
 import signal
@@ -16,10 +15,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dml.errors import printed_notes
-from dml.runs.failures import whole_file
 from dml.runs.folder import set_aside
 from dml.runs.report import readable
-from dml.runs.tables import Table, print_table
+from dml.runs.tables import Table, print_table, write_csv
 
 TEST, RECALL, COLLAPSED = "test/", "test/recall_at_", "collapsed"
 
@@ -76,12 +74,10 @@ def columns_of(rows: list[dict[str, Any]]) -> list[str]:
     return sorted(dict.fromkeys(name for row in rows for name in row), key=place)
 
 
-def write_csv(rows: list[dict[str, Any]], file: Path) -> None:
+def write_trials(rows: list[dict[str, Any]], file: Path) -> None:
     """All figures to their last digit."""
-    with whole_file(file) as part, part.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns_of(rows))
-        writer.writeheader()
-        writer.writerows(rows)
+    columns = columns_of(rows)
+    write_csv(file, columns, ([row.get(name) for name in columns] for row in rows))
 
 
 def print_trials(rows: list[dict[str, Any]], title: str) -> None:
@@ -138,6 +134,6 @@ class SweepTable(Callback):
         """Write and print the table, unless no trial is done."""
         if self.rows:
             rows = best_first(self.rows)
-            write_csv(rows, folder / "sweep.csv")
+            write_trials(rows, folder / "sweep.csv")
             print_trials(rows, f"{len(rows)} trials, best Recall@1 first")
             print(folder)

@@ -18,7 +18,7 @@ from dml.errors import UserError
 from dml.runs.folder import STUDY_FILE, STUDY_NAME
 from dml.runs.loggers import METRICS, whole_rows
 from dml.runs.settings import WITHOUT_INFLUENCE
-from dml.runs.sweep import leave_when_stopped, print_trials, write_csv
+from dml.runs.sweep import leave_when_stopped, print_trials, write_trials
 from dml.runs.trial import run_apart
 from dml.runs.tuning_results import STATES, rows_of, shortened, test_best
 
@@ -45,7 +45,7 @@ def run(config: DictConfig) -> None:
     finally:
         rows = rows_of(study, metric)
         if rows:
-            write_csv(rows, out / "trials.csv")
+            write_trials(rows, out / "trials.csv")
             print_trials(shortened(rows), f"{len(rows)} trials, best {metric} first")
     test_best(study, metric, out)
     print(out)

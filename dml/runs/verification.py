@@ -1,6 +1,5 @@
 """Verification with a checkpoint: same or different, on a list of pairs of images."""
 
-import csv
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -28,11 +27,11 @@ from dml.module import EvaluationModule
 from dml.retrieval.collapse import is_collapsed
 from dml.retrieval.verification import FAR_LEVELS, Accuracy, Roc, accuracy, needed_negatives, roc
 from dml.runs.evaluation import build_tester, network
-from dml.runs.failures import whole_file
 from dml.runs.folder import OF_A_TEST, set_aside
 from dml.runs.picture import save_picture
 from dml.runs.report import print_figures, write_metrics
 from dml.runs.subject import subject
+from dml.runs.tables import write_csv
 
 INTERVAL = "the mean over the folds ± Student's t times its standard error"
 PAIRS_AT_A_TIME = 65_536
@@ -127,12 +126,12 @@ def report(columns: Mapping[str, Judged], pairs: PairList) -> dict[str, Any]:
 
 def write_roc(file: Path, curves: Mapping[str, Roc]) -> None:
     """A row for each network and threshold, all digits."""
-    with whole_file(file) as part, part.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["network", "threshold", "far", "tar"])
-        for name, curve in curves.items():
-            points = zip(curve.threshold.tolist(), curve.far.tolist(), curve.tar.tolist(), strict=True)
-            writer.writerows([name, *point] for point in points)
+    rows = (
+        (name, *point)
+        for name, curve in curves.items()
+        for point in zip(curve.threshold.tolist(), curve.far.tolist(), curve.tar.tolist(), strict=True)
+    )
+    write_csv(file, ("network", "threshold", "far", "tar"), rows)
 
 
 def run(config: DictConfig) -> None:

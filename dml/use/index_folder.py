@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from dml.errors import UserError, permitted
 from dml.runs.failures import whole_file
-from dml.runs.queries import TEXT
+from dml.runs.tables import TEXT, write_csv
 from dml.use.parts import Parts
 
 NAME = "index.json"
@@ -129,10 +129,8 @@ def commit(
     """
     changes |= {"images": len(items), "classes": len({*items.classes} - {""})}
     new = state.model_copy(update={"edition": state.edition + 1, **changes})
-    with whole_file(folder / new.file("items.csv")) as part, part.open("w", **TEXT) as stream:
-        writer = csv.writer(stream)
-        writer.writerow(COLUMNS)
-        writer.writerows(zip(items.ids.tolist(), items.names, items.classes, strict=True))
+    rows = zip(items.ids.tolist(), items.names, items.classes, strict=True)
+    write_csv(folder / new.file("items.csv"), COLUMNS, rows)
     names = [new.file("items.csv")]
     if save is not None:
         names.append(new.file("index.faiss"))

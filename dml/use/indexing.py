@@ -1,6 +1,5 @@
 """Makes and changes an index of images: `python -m dml.index`."""
 
-import csv
 import fnmatch
 import os
 from pathlib import Path
@@ -15,9 +14,8 @@ from dml.config.evaluation import checkpoint_file
 from dml.config.limits import check_limits
 from dml.distributed import is_first_process
 from dml.errors import UserError, note
-from dml.runs.failures import whole_file
 from dml.runs.folder import set_aside
-from dml.runs.queries import TEXT
+from dml.runs.tables import write_csv
 from dml.use.check import check_index
 from dml.use.embedding import TrainedEmbedder, load
 from dml.use.embedding_pass import embed_parts
@@ -142,8 +140,7 @@ def remove_images(folder: Path, pattern: str) -> State:
 def report_skipped(folder: Path, listed: Listed, problems: dict[int, str]) -> None:
     """Write `skipped.csv` and note the first of the images that cannot be read; a UserError if none can be."""
     rows: list[Any] = [(listed.names[n], problems[n]) for n in sorted(problems)]
-    with whole_file(folder / SKIPPED) as part, part.open("w", **TEXT) as stream:
-        csv.writer(stream).writerows([("name", "problem"), *rows])
+    write_csv(folder / SKIPPED, ("name", "problem"), rows)
     if len(rows) == len(listed.names):
         raise UserError(f"None of the {len(rows):,} images can be read, the first because: {rows[0][1]}")
     if rows:

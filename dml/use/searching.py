@@ -1,6 +1,5 @@
 """Searches an index for the images nearest to others: `python -m dml.search`."""
 
-import csv
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,10 +13,9 @@ from torch.utils.data import DataLoader
 from dml.callbacks.retrieval_grid import QUERY, sheet
 from dml.config.evaluation import checkpoint_file
 from dml.errors import UserError, note, printable
-from dml.runs.failures import whole_file
 from dml.runs.folder import set_aside
 from dml.runs.picture import save_picture
-from dml.runs.queries import TEXT
+from dml.runs.tables import write_csv
 from dml.use.check import check_search
 from dml.use.embedding import TrainedEmbedder, load
 from dml.use.embedding_pass import ReadableImages, collate_readable
@@ -124,12 +122,12 @@ def embed_queries(
 
 def write_results(folder: Path, queries: Listed, items: Items, found: list[list[Found]]) -> None:
     """`results.csv`, a row an image that was found."""
-    with whole_file(folder / RESULTS) as part, part.open("w", **TEXT) as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("query", "rank", "name", "class", "score"))
-        for name, row in zip(queries.names, found, strict=True):
-            for rank, (n, score) in enumerate(row, start=1):
-                writer.writerow((name, rank, items.names[n], items.classes[n], f"{score:.6f}"))
+    rows = (
+        (name, rank, items.names[n], items.classes[n], f"{score:.6f}")
+        for name, row in zip(queries.names, found, strict=True)
+        for rank, (n, score) in enumerate(row, start=1)
+    )
+    write_csv(folder / RESULTS, ("query", "rank", "name", "class", "score"), rows)
 
 
 def print_results(queries: Listed, items: Items, found: list[list[Found]]) -> None:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf
 
 from dml.callbacks.retrieval_grid import RetrievalGrid
-from dml.runs.sweep import SweepTable, best_first, print_trials, read_trials, write_csv
+from dml.runs.sweep import SweepTable, best_first, print_trials, read_trials, write_trials
 
 
 def trial(folder: Path, number: int, overrides: list[str], figures: dict | None) -> None:
@@ -36,7 +36,7 @@ def test_trials_are_sorted_by_recall_and_failed_ones_come_last(tmp_path):
     assert [row["loss.alpha"] for row in rows] == ["2", "1", "-1", "3"]
     assert [row.get("error", "")[:9] for row in rows[2:]] == ["UserError", "did not f"]
 
-    write_csv(rows, tmp_path / "sweep.csv")
+    write_trials(rows, tmp_path / "sweep.csv")
     with (tmp_path / "sweep.csv").open() as stream:
         read = list(csv.DictReader(stream))
     assert read[0] == {"trial": "1", "loss.alpha": "2", "test/recall_at_1": "0.7", "error": ""}
@@ -51,7 +51,7 @@ def test_a_collapsed_trial_is_marked_and_comes_after_all_that_are_a_result(tmp_p
     text, headings = printed(rows, 80, monkeypatch, capsys)
     assert headings == ["trial", "loss.alpha", "collapsed", "recall_at_1"]
     assert [line.split()[5] for line in text.splitlines() if line.startswith("│")] == ["–", "True", "–"]
-    write_csv(rows, tmp_path / "sweep.csv")
+    write_trials(rows, tmp_path / "sweep.csv")
     with (tmp_path / "sweep.csv").open() as stream:
         assert [row["collapsed"] for row in csv.DictReader(stream)] == ["", "True", ""]
 
