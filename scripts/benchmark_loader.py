@@ -4,13 +4,15 @@
 
 Takes the overrides of `dml.train`; the dataset's transforms must be Resize, RandomResizedCrop and flip. The bare loop
 for W workers is W processes that each read, resize, crop and flip images with PIL, make arrays of them, and do nothing
-else. All are timed in turn, round after round, and the best round of each counts, which a busy machine disturbs least.
+else. All are timed in turn, round after round. Speeds are the best round's, which a busy machine disturbs least; ratios
+are taken within a round, and their median counts.
 """
 
 import math
 import multiprocessing
 import os
 import random
+import statistics
 import sys
 import tempfile
 import time
@@ -64,6 +66,11 @@ def speed(loader: TrainLoader) -> float:
     return sum(len(batch["image"]) for batch in loader) / (time.perf_counter() - start)
 
 
+def spread(ratios: list[float]) -> str:
+    """Median, least and greatest."""
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+
+
 def main() -> None:
     """Time everything and print it."""
     torch.set_num_threads(1)
@@ -88,10 +95,11 @@ def main() -> None:
     for (name, workers), fastest in best.items():
         print(f"{name:14s} {workers} worker(s) {fastest:9,.0f}")
     for workers in WORKERS:
-        decoding = best["decoding", workers]
+        beside = [speeds["decoding", workers] / speeds["bare PIL loop", workers] for speeds in found[1:]]
+        cached = [speeds["data.cache", workers] / speeds["decoding", workers] for speeds in found[1:]]
         print(
-            f"{workers} worker(s): decoding {decoding / best['bare PIL loop', workers]:.2f} times the bare loop, "
-            f"with the cache {best['data.cache', workers] / decoding:.2f} times as fast as decoding"
+            f"{workers} worker(s): decoding {spread(beside)} times the bare loop, with the cache {spread(cached)} "
+            "times as fast as decoding"
         )
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 
@@ -87,6 +89,24 @@ def test_a_failure_of_the_machine_is_one_sentence(error, sentence):
     with pytest.raises(UserError, match=sentence) as caught, machine_failures():
         raise error
     assert "\n" not in str(caught.value)
+
+
+class KillWorkers(pl.Callback):
+    """Kills the data workers in the third step."""
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, *args: object) -> None:
+        if trainer.global_step == 2:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+
+
+def test_a_killed_data_worker(tmp_path, typed):
+    strike = f"+callbacks.strike._target_={__name__}.KillWorkers"
+    quick = ("trainer=cpu", "model.embedding_dim=8", "dataset.canvas=8", "data.num_workers=1")
+    done = typed("dml.train", *quick, strike, f"hydra.run.dir={tmp_path}")
+    assert done.code == 1
+    assert done.err.splitlines()[-1].startswith("Error: A data worker is gone (")
+    assert "resume=auto" in done.err
 
 
 def test_a_lost_connection_of_several_processes(monkeypatch):
