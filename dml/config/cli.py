@@ -34,8 +34,9 @@ OmegaConf.register_new_resolver("new_folder", new_folder, use_cache=True, replac
 # A full disk must not fill the terminal with tracebacks of log lines.
 logging.raiseExceptions = False
 
-# Of Lightning; a user cannot act on them.
+# Of Lightning and torch; a user cannot act on them.
 for message in (
+    "Grad strides do not match bucket view strides",  # of a convolution over one channel, whose stride says nothing
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # its own use of torch
     # It counts steps in an epoch, but logs by steps in the run, so nothing is lost.
     r"The number of training batches \(\d+\) is smaller than the logging",
