@@ -1,3 +1,5 @@
+"""Distance-weighted mining, and random numbers that depend on the seed and the place of a pair alone."""
+
 from dataclasses import dataclass
 
 import torch

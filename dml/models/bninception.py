@@ -1,3 +1,5 @@
+"""BN-Inception, the network of the papers, with Caffe's weights and input convention."""
+
 from typing import NamedTuple
 
 import torch

@@ -1,3 +1,5 @@
+"""The small convolutional network of few-shot learning, for digits and characters."""
+
 from itertools import pairwise
 from typing import Annotated
 

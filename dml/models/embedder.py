@@ -1,3 +1,5 @@
+"""From images to embeddings: what all networks share around their backbone."""
+
 from collections.abc import Callable
 
 import torch

@@ -1,3 +1,5 @@
+"""From an image's bytes to what a network takes."""
+
 from collections.abc import Sequence
 
 import torch
