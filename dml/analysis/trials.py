@@ -92,15 +92,15 @@ class Trial:
     def setting(self, key: str) -> str:
         """An override's value, or what the configuration has without it; "–" where it has no such key.
 
-        Numbers are in their shortest form, so that 2 and 2.0 agree.
+        Equal values are equal texts, see `shortest`.
         """
         if key in self.overrides:
             return shortest(self.overrides[key])
         try:
-            value = self._choices.get(key) or OmegaConf.select(self._config, key)
+            value = self._choices.get(key) or OmegaConf.select(self._config, key, default="–")
         except OmegaConfBaseException:
-            value = None
-        return "–" if value is None else shortest(str(value))
+            value = "–"
+        return shortest("null" if value is None else str(value))
 
     @cached_property
     def _config(self) -> DictConfig:
@@ -116,9 +116,12 @@ class Trial:
 
 
 def shortest(value: str) -> str:
-    """A number in its shortest form; other values as they are."""
-    number = as_number(value)
-    return value if number is None else f"{number:.5g}"
+    """One text for equal values: 2.0 as 2, True as true, [1, 2] as [1,2]; other values as they are."""
+    if (number := as_number(value)) is not None:
+        return f"{number:.15g}"
+    if value.startswith("["):
+        return value.replace(", ", ",")
+    return value.lower() if value.lower() in ("true", "false", "null") else value
 
 
 def as_number(value: str) -> float | None:

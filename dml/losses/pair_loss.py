@@ -134,6 +134,7 @@ class PairLoss(nn.Module):
             UserError: `chunk` is out of range.
         """
         references, label_R = check_references(embeddings, labels, ref_embeddings, ref_labels)
+        labels, label_R = labels.long(), label_R.long()  # shorter integers do not index a parameter
         if ref_embeddings is None:
             self_index = torch.arange(len(labels), device=labels.device)
 

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from dml.distributed import gather
+from dml.losses.similarity import widened
 
 
 @dataclass
@@ -43,6 +44,6 @@ class SphericalConstraint:
             embeddings: (B, D), not normalised.
             local: μ is that of this process alone.
         """
-        norm_B = torch.linalg.vector_norm(embeddings, dim=1)
+        norm_B = torch.linalg.vector_norm(widened(embeddings, None)[0], dim=1)
         everyone_N = norm_B.detach() if local else gather(norm_B.detach())
         return self.eta * (norm_B - everyone_N.mean()).square().mean()

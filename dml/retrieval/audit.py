@@ -82,8 +82,12 @@ def _strictly_ahead(z_ND: Tensor, evaluation: EvaluationSet, ranking: Ranking) -
     indices = evaluation.query_index, evaluation.searched_index
     query_QD, gallery_GD = (as_embeddings(z_ND[index], "test") for index in indices)
     label_Q, label_G = (torch.from_numpy(evaluation.labels[index]) for index in indices)
+    place_N = torch.empty(len(z_ND), dtype=torch.long)
+    place_N[torch.from_numpy(evaluation.searched_index)] = torch.arange(len(gallery_GD))
+    place_Q1 = place_N[ranking.right_index][:, None]
+    # Not `ranking.right_similarity`: a GPU's differs in the last bits, and ties would be lost.
     ahead = [
-        ((ranking.right_similarity[block, None] < S_BG) & (label_G != label_Q[block, None])).sum(dim=1)
+        ((S_BG.gather(1, place_Q1[block]) < S_BG) & (label_G != label_Q[block, None])).sum(dim=1)
         for block, S_BG in similarity_blocks(query_QD, gallery_GD)
     ]
     return torch.cat(ahead)

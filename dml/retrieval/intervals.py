@@ -50,7 +50,7 @@ def percentile_interval(mean_SM: Float[np.ndarray, "S M"], classes: int) -> Floa
     """Lower and upper end of each column's interval: expanded percentiles of the resampled means.
 
     Plain percentiles are too narrow for few classes, by about the ratio of a normal to a t quantile and √((C − 1) / C).
-    The levels are moved outwards by that much: from 2.5% to 1.8% with 20 classes and to 0.1% with 5.
+    The levels are moved outwards by that much: from 2.5% to 1.6% with 20 classes and to 0.1% with 5.
     Source: Hesterberg, What teachers should know about the bootstrap, The American Statistician 2015, §4.4.
 
     Args:

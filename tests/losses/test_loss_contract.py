@@ -146,6 +146,13 @@ def test_references_and_labels_come_together(name: str) -> None:
         make(name)(z[:0], y[:0])
 
 
+@every_loss
+def test_integers_of_any_width_are_labels(name: str) -> None:
+    z, y = batches()["random"]
+    z, loss, index = z[:, :DIM], make(name), torch.arange(len(y))
+    assert loss(z, y.to(torch.int8), z, y.int(), index) == loss(z, y, z, y, index)
+
+
 def test_every_loss_has_a_file() -> None:
     public = [getattr(dml.losses, name) for name in dml.losses.__all__]
     losses = {cls for cls in public if isinstance(cls, type) and issubclass(cls, PairLoss)} - {PairLoss}

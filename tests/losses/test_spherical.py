@@ -32,6 +32,11 @@ def test_equals_a_loop_whose_mean_has_a_gradient_too() -> None:
     assert torch.autograd.gradcheck(SphericalConstraint(0.7), f)
 
 
+def test_lengths_of_half_precision_are_not_rounded_to_it() -> None:
+    f = with_lengths(30.0, 30.1, 30.2, 30.3).bfloat16()
+    assert SphericalConstraint()(f) == SphericalConstraint()(f.float())
+
+
 def test_it_changes_lengths_and_no_directions() -> None:
     f = with_lengths(1, 3).requires_grad_()
     SphericalConstraint()(f).backward()

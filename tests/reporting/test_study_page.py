@@ -33,7 +33,8 @@ def trial(
     (folder / ".hydra").mkdir(parents=True)
     OmegaConf.save(OmegaConf.create([*overrides, f"seed={seed}"]), folder / ".hydra" / "overrides.yaml")
     config = {
-        "loss": {"alpha": 2.0, "beta": 40.0},
+        "loss": {"alpha": 2.0, "beta": 40.0, "epsilon": None},
+        "model": {"frozen": True, "layers": [1, 2]},
         "published": {"recall_at_1": 50.0, "source": "A & B, 2019"},
     }
     OmegaConf.save(OmegaConf.create(config), folder / ".hydra" / "config.yaml")
@@ -151,6 +152,21 @@ def test_settings_that_one_sweep_leaves_out_are_read_from_its_configuration(tmp_
     main([str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "out")])
     found = [(row["loss.alpha"], row["loss.beta"], row["n"]) for row in written(tmp_path / "out")]
     assert found == [("2", "40", "2"), ("2", "60", "1"), ("1", "40", "1")]
+
+
+def test_a_value_typed_and_the_same_value_left_out_are_one_cell(tmp_path):
+    trial(tmp_path / "0", "model.frozen=true", "model.layers=[1,2]", "loss.epsilon=null", seed=0)
+    trial(tmp_path / "1", seed=1)
+    trial(tmp_path / "2", "model.frozen=false", right=0.1)
+    main([str(tmp_path)])
+    assert [(row["model.frozen"], row["n"]) for row in written(tmp_path)] == [("true", "2"), ("false", "1")]
+
+
+def test_values_that_differ_in_a_late_digit_are_two_cells(tmp_path):
+    trial(tmp_path / "0", "loss.alpha=0.5000012", right=0.4)
+    trial(tmp_path / "1", "loss.alpha=0.5000034", right=0.6)
+    main([str(tmp_path)])
+    assert [row["loss.alpha"] for row in written(tmp_path)] == ["0.5000034", "0.5000012"]
 
 
 def test_other_splits_and_protocols_never_share_a_column(tmp_path, capsys):

@@ -30,6 +30,14 @@ def test_a_collapsed_model_scores_one_if_ties_go_to_the_query() -> None:
     assert found["ties for the query"] == 1.0
 
 
+def test_ties_are_found_where_another_device_ranked() -> None:
+    # Its similarities differ in the last bits from those of the audit, which runs on the CPU.
+    z_ND, evaluation = F.normalize(torch.ones(12, 4)), EvaluationSet.of(samples([0, 1, 2] * 4))
+    ranking = rank_queries(z_ND, evaluation)
+    ranking = ranking._replace(right_similarity=ranking.right_similarity - 1e-7)
+    assert audit(z_ND, evaluation, ranking, [1])["ties for the query"]["recall_at_1"] == 1.0
+
+
 def test_a_duplicate_keeps_the_query_in_its_own_list() -> None:
     # Images 0 and 1 are the same picture under two classes: of equal similarities FAISS lists the lower position
     # first, so the list of image 1 is 0, 1, …, and without its first entry holds image 1 itself.
