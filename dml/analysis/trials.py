@@ -124,6 +124,12 @@ def shortest(value: str) -> str:
     return value.lower() if value.lower() in ("true", "false", "null") else value
 
 
+def rounded(value: str) -> str:
+    """A setting as people read it, a number with five digits."""
+    number = as_number(value)
+    return value if number is None else f"{number:.5g}"
+
+
 def as_number(value: str) -> float | None:
     """The number that a value is; None where it is none."""
     try:

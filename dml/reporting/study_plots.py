@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from dml.analysis.slices import Slice, is_numeric, slices
 from dml.analysis.study import Estimate, Part
-from dml.analysis.trials import as_number
+from dml.analysis.trials import as_number, rounded
 from dml.reporting.content import Panel
 from dml.reporting.figures import Bands, bands_svg
 from dml.reporting.study_tables import named
@@ -46,7 +46,7 @@ def line(part: Part, key: str) -> Iterator[Panel]:
 
 def at(one: Slice) -> str:
     """Where a slice lies."""
-    return f" at {', '.join(f'{key}={value}' for key, value in one.fixed.items())}" if one.fixed else ""
+    return f" at {', '.join(f'{key}={rounded(value)}' for key, value in one.fixed.items())}" if one.fixed else ""
 
 
 def points(one: Slice, metric: str) -> list[tuple[float, Estimate]]:
@@ -84,8 +84,9 @@ def heat_map(part: Part, down: str, across: str) -> Iterator[HeatMap]:
         value = mean.get((row, column))
         return ("–", None) if value is None else (f"{value:.3f}", max(0.0, (value - low) / width))
 
-    rows = [(row, [place(row, column) for column in heads[1]]) for row in heads[0]]
-    yield HeatMap(f"{named(part.metric)}: {down} down, {across} across{at(one)}", heads[1], rows)
+    rows = [(rounded(row), [place(row, column) for column in heads[1]]) for row in heads[0]]
+    title = f"{named(part.metric)}: {down} down, {across} across{at(one)}"
+    yield HeatMap(title, [*map(rounded, heads[1])], rows)
 
 
 def ordered(values: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from dml.analysis.slices import slices
 from dml.analysis.study import MAP, RECALL, Cell, Estimate, Interval, Part
+from dml.analysis.trials import rounded
 from dml.errors import UserError
 from dml.reporting.content import readable
 from dml.runs.tables import Row, write_csv
@@ -30,7 +31,7 @@ def listing(part: Part) -> list[Row]:
     rows = [_texts(cell, part) for cell in part.cells]
     names = [name for name in rows[0] if any(row.get(name, NONE) != NONE for row in rows)]
     body = (
-        (*cell.settings, *(row.get(n, NONE) for n in names))
+        (*map(rounded, cell.settings), *(row.get(n, NONE) for n in names))
         for cell, row in zip(part.cells, rows, strict=True)
     )
     return [(*part.keys, *names), *body]
@@ -104,8 +105,8 @@ def crossed(part: Part, rows: str, columns: str, metric: str) -> list[Row]:
         cell = cells.get((row, column))
         return spread(cell.estimates[metric]) if cell and metric in cell.estimates else NONE
 
-    header = (f"{rows} \\ {columns}", *across)
-    return [header, *((row, *(text(row, column) for column in across)) for row in down)]
+    header = (f"{rows} \\ {columns}", *map(rounded, across))
+    return [header, *((rounded(row), *(text(row, column) for column in across)) for row in down)]
 
 
 def write_cells(file: Path, parts: Sequence[Part]) -> None:
