@@ -46,7 +46,9 @@ def line(part: Part, key: str) -> Iterator[Panel]:
 
 def at(one: Slice) -> str:
     """Where a slice lies."""
-    return f" at {', '.join(f'{key}={rounded(value)}' for key, value in one.fixed.items())}" if one.fixed else ""
+    return (
+        f" at {', '.join(f'{key}={rounded(value)}' for key, value in one.fixed.items())}" if one.fixed else ""
+    )
 
 
 def points(one: Slice, metric: str) -> list[tuple[float, Estimate]]:
