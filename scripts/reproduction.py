@@ -183,7 +183,7 @@ on which ground the paper has it.
 ## Faces
 
 Public listings of benchmarks give these for the multi-similarity loss. Who trained them, and on which images, is not
-known, so there is no recipe. [Judging a run](judging.md) has the command of verification on pairs.
+known, so there is no recipe. [Verification](datasets.md#verification) has the command for pairs.
 
 {faces}"""
 
