@@ -96,4 +96,6 @@ def _unparsed(word: str, name: str) -> str:
         return f"{word} is no key=value: did you mean ckpt_path={word}?"
     if not equals:
         return f"{word} is no key=value, such as loss=ms."
+    if "…" in word:
+        return f"{word} cannot be read: put your own in place of the dots."
     return f"""{word} cannot be read: quote a value with special characters twice, as in "{key}='{value}'"."""

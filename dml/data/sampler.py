@@ -101,8 +101,8 @@ class PKBatchSampler(Sampler[list[SampleKey]]):
         C, largest = len(counts), int(counts.max(initial=0))
         if min(C, largest) < 2:
             raise UserError(
-                f"The training set has {C} classes, the largest of {largest} images, but a batch needs two classes, "
-                "and two images of one: add images."
+                f"A batch needs two classes, and two images of one, but the training set has {C}, the largest of "
+                f"{largest}: add images."
             )
         P = _fitted("classes_per_batch", classes_per_batch, USUAL_P, C, "there are no more training classes")
         K = _fitted(

@@ -183,10 +183,10 @@ def test_p_and_k_are_fitted_where_they_are_auto(
         (
             [9],
             ("auto", "auto"),
-            "The training set has 1 classes, the largest of 9 images, but a batch needs two",
+            "the training set has 1, the largest of 9: add",
         ),
-        ([1] * 9, ("auto", "auto"), "The training set has 9 classes, the largest of 1 images, but"),
-        ([], ("auto", "auto"), "The training set has 0 classes"),
+        ([1] * 9, ("auto", "auto"), "the training set has 9, the largest of 1"),
+        ([], ("auto", "auto"), "the training set has 0, the largest"),
     ],
 )
 def test_what_does_not_fit_is_refused_without_a_note(
