@@ -18,11 +18,11 @@ complete -o nospace -o default -F _dml dml"""
 def commands() -> dict[str, str]:
     """The modules of the package that have a `main`, each with the first line of its docstring."""
     files = (file for file in sorted(Path(__file__).parent.glob("*.py")) if not file.stem.startswith("_"))
-    sources = {file.stem: ast.parse(file.read_text()) for file in files}
+    sources = {file.stem: file.read_text() for file in files}
     return {
-        name: str(ast.get_docstring(source)).splitlines()[0]
+        name: str(ast.get_docstring(ast.parse(source))).splitlines()[0]
         for name, source in sources.items()
-        if any(isinstance(node, ast.FunctionDef) and node.name == "main" for node in source.body)
+        if 'if __name__ == "__main__":' in source
     }
 
 

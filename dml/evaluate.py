@@ -5,16 +5,16 @@ from omegaconf import DictConfig
 from dml.config.cli import command
 
 
-@command("evaluate")
-def main(config: DictConfig) -> None:
+def run(config: DictConfig) -> None:
     """Evaluate once, or each trial of a sweep."""
     if config.protocol == "verification":
-        from dml.runs.verification import run  # imports torch: only for a command line that is right
+        from dml.runs.verification import run  # imports torch
     else:
         from dml.runs.evaluation import run
-
     run(config)
 
+
+main = command("evaluate", "dml.evaluate:run")
 
 if __name__ == "__main__":
     main()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-COMMANDS = {file.stem for file in (REPOSITORY / "dml").glob("[!_]*.py") if "def main(" in file.read_text()}
+COMMANDS = {file.stem for file in (REPOSITORY / "dml").glob("[!_]*.py") if '"__main__"' in file.read_text()}
 
 
 def dml(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -5,11 +5,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Picture
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
 
-from dml.analysis.comparison import Disagreement, Run, compare, disagreement, letter
-from dml.analysis.comparison_tables import print_figures, rows, write_figures
+from dml.analysis.comparison import Disagreement, Figure, Run, compare, disagreement, letter
 from dml.callbacks.retrieval_grid import QUERY, RIGHT, WRONG, show
 from dml.config.build import build_data
 from dml.config.evaluation import check_evaluation
@@ -18,7 +19,7 @@ from dml.data.datamodule import EmbeddingDataModule
 from dml.errors import UserError
 from dml.runs.picture import save_picture
 from dml.runs.subject import subject
-from dml.runs.tables import BOOKTABS, latex, markdown, write_text
+from dml.runs.tables import BOOKTABS, Row, latex, markdown, write_csv, write_text
 
 EXAMPLES = 4
 NOTE = (
@@ -49,11 +50,50 @@ def write_comparison(runs: Sequence[Run], folder: Path, trust: Sequence[str]) ->
         save_picture(folder / "comparison.png", partial(draw, runs[0], runs[1], differing, trust))
 
 
-def draw(first: Run, second: Run, differing: Disagreement, trust: Sequence[str]) -> Figure:
+def rows(figures: Sequence[Figure], runs: int) -> list[Row]:
+    """Header and rows of the wide table: a metric, each run's mean, each difference from the first run's."""
+    names = [*map(letter, range(runs))]
+    header = ("metric", *names, *(f"{name} − {names[0]}" for name in names[1:]))
+    table = [header]
+    for start in range(0, len(figures), runs):
+        own = figures[start : start + runs]
+        table.append((own[0].metric, *map(_mean, own), *(f"{_difference(f)} {f.verdict}" for f in own[1:])))
+    return table
+
+
+def _mean(figure: Figure) -> str:
+    return f"{figure.value:.4f} [{figure.low:.3f}, {figure.high:.3f}]"
+
+
+def _difference(figure: Figure) -> str:
+    return f"{figure.difference:+.4f} [{figure.difference_low:.3f}, {figure.difference_high:.3f}]"
+
+
+def print_figures(figures: Sequence[Figure], runs: int, title: str) -> None:
+    """Print a row for each metric and run, which fits a terminal whatever the number of runs."""
+    names = [*map(letter, range(runs))]
+    table = Table("metric", "run", "mean", f"− {names[0]}", "")
+    for figure in figures:
+        first, last = figure.run == 0, figure.run == runs - 1
+        difference = "" if first else _difference(figure)
+        verdict = figure.verdict.replace("undecided", "")  # 80 columns have no room for it
+        cells = names[figure.run], _mean(figure), difference, verdict
+        table.add_row(figure.metric if first else "", *cells, end_section=last)
+    print(title)
+    Console().print(table)
+
+
+def write_figures(file: Path, figures: Sequence[Figure], folders: Sequence[Path]) -> None:
+    """Write all digits of every figure, a row for each metric and run."""
+    digits = ([*f, f.verdict, folders[f.run]] for f in figures)
+    write_csv(file, [*Figure._fields, "verdict", "folder"], digits)
+
+
+def draw(first: Run, second: Run, differing: Disagreement, trust: Sequence[str]) -> Picture:
     """A row for each example, spread evenly: a query, its nearest image under the first run and under the second."""
     data = data_of_run(first.folder, trust)
     examples = [*spread(differing.first_only), *spread(differing.second_only)]
-    figure = Figure(figsize=(4.8, 1.9 * len(examples)), dpi=120, layout="constrained")
+    figure = Picture(figsize=(4.8, 1.9 * len(examples)), dpi=120, layout="constrained")
     figure.suptitle("query, nearest under A, nearest under B", fontsize=8)
     images = data.test_dataloader().dataset
     place = {name: n for n, name in enumerate(data.evaluation_set("test").samples.names)}

@@ -1,6 +1,5 @@
 """Shared by all commands: what is checked first, and how a mistake is reported."""
 
-import functools
 import logging
 import os
 import re
@@ -45,36 +44,35 @@ for message in (
 ):
     warnings.filterwarnings("ignore", message=message)
 
-Task = Callable[[DictConfig], Any]
 
-
-def command(name: str) -> Callable[[Task], Callable[[], None]]:
-    """Make a function of a configuration the command line of `conf/<name>.yaml`.
+def command(name: str, task: str) -> Callable[[], None]:
+    """The command line of `conf/<name>.yaml`, which runs a function of the configuration.
 
     A person's mistake is one sentence and exit status 1, without a traceback. What Hydra cannot compose is refused
     before anything is written.
+
+    Args:
+        name: of the command, `dml.<name>`.
+        task: "module:function", imported only for a command line that is right: it imports torch.
     """
 
-    def decorate(task: Task) -> Callable[[], None]:
-        @functools.wraps(task)
-        def in_sentences(config: DictConfig) -> Any:
-            end_with_parent()
-            try:
-                with one_sentence():
-                    return task(config)
-            finally:
-                end_workers()
+    def in_sentences(config: DictConfig) -> Any:
+        end_with_parent()
+        try:
+            with one_sentence():
+                return resolve_name(task)(config)
+        finally:
+            end_workers()
 
-        main = hydra.main(version_base="1.3", config_path=CONF, config_name=name)(in_sentences)
+    in_sentences.__module__ = f"dml.{name}"  # Hydra names the job after it
+    main = hydra.main(version_base="1.3", config_path=CONF, config_name=name)(in_sentences)
 
-        def run() -> None:
-            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises its errors instead of printing them
-            with one_sentence(name):
-                main()
+    def run() -> None:
+        os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises its errors instead of printing them
+        with one_sentence(name):
+            main()
 
-        return run
-
-    return decorate
+    return run
 
 
 @contextmanager

@@ -1,30 +1,35 @@
 """What a report needs of the embeddings and the images, kept in `report.json`: the network is not run again."""
 
+import base64
 import json
 import platform
 from collections.abc import Sequence
 from copy import deepcopy
 from importlib.metadata import distributions, version
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import to_pil_image
 
 from dml.analysis.weight_curves import Row, weight_curves
 from dml.callbacks.retrieval_metrics import retrieval_metrics_of
-from dml.data.datamodule import data_of
+from dml.data.datamodule import EmbeddingDataModule, data_of
 from dml.losses import PairLoss
 from dml.reporting.content import shown
 from dml.reporting.embeddings import map_method, project, sample, similarity_histogram
 from dml.reporting.queries import queries_of
 from dml.reporting.render import DATA, render
-from dml.reporting.thumbnails import LARGE, SMALL, thumbnails
 from dml.runs.failures import whole_file
 from dml.runs.picture import noted
 
 FEWEST = 10  # images that a map needs
+SMALL, LARGE = 56, 112  # pixels of a thumbnail in the map and in a list
 PACKAGES = ("dml", "torch", "pytorch-lightning", "faiss-cpu", "scikit-learn", "numpy")
 
 
@@ -74,6 +79,28 @@ def collect(folder: Path, trainer: pl.Trainer, config: DictConfig, loss: PairLos
         "histogram": histogram,
         "weights": None if loss is None else weights(loss, config, histogram),
     }
+
+
+def thumbnails(data: EmbeddingDataModule, sizes: dict[str, int]) -> dict[str, str]:
+    """Test images as the network sees them, by name; `sizes` gives the pixels of each one's longer side.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    images: Any = data.test_dataloader().dataset
+    place = {name: i for i, name in enumerate(data.evaluation_set("test").samples.names)}
+    return {name: thumbnail(images[place[name]]["image"], size) for name, size in sizes.items()}
+
+
+def thumbnail(image_CHW: Tensor, size: int) -> str:
+    """A smaller image in WebP and base64; pixels of a tiny one become squares."""
+    image = to_pil_image(image_CHW)
+    if larger := size // max(image.size):
+        image = image.resize((image.width * larger, image.height * larger), Image.Resampling.NEAREST)
+    image.thumbnail((size, size))
+    with BytesIO() as stream:
+        image.save(stream, "WEBP", quality=70 if size == LARGE else 60, method=2)
+        return base64.b64encode(stream.getvalue()).decode()
 
 
 def weights(loss: PairLoss, config: DictConfig, histogram: dict[str, Any]) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ def write_card(
     file: Path, trained: TrainedEmbedder, images: Tensor, config: DictConfig, parity: Mapping[str, Any]
 ) -> None:
     """Write the description of an exported network; of its images, (N, C, H, W), only shape and type are read."""
+    packages = ("dml", "torch", "torchvision", *FORMATS[config.format].packages)
     card = {
         "file": f"model.{config.format}",
         "input": {
@@ -36,7 +37,7 @@ def write_card(
         "fingerprint": trained.fingerprint,
         "checkpoint": str(config.ckpt_path),
         "parity": dict(parity),
-        "versions": versions("dml", "torch", "torchvision", *FORMATS[config.format].packages),
+        "versions": {name: version(name) for name in packages if any(distributions(name=name))},
     }
     file.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
@@ -56,14 +57,3 @@ def steps(transform: Transform | None) -> list[dict[str, Any]]:
     if isinstance(transform, v2.CenterCrop):
         return [step | {"size": list(transform.size)}]
     return [step | {"text": str(transform)}]
-
-
-def versions(*packages: str) -> dict[str, str]:
-    """The versions of packages, without those that are not installed as such."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:  # run from its sources
-            continue
-    return found

@@ -9,9 +9,8 @@ import torch
 from PIL import Image
 
 from dml.losses import MultiSimilarityLoss, ProxyAnchorLoss
-from dml.reporting.data import weights
+from dml.reporting.data import LARGE, SMALL, thumbnail, weights
 from dml.reporting.embeddings import project, sample, similarity_histogram
-from dml.reporting.thumbnails import LARGE, SMALL, thumbnail
 
 
 def test_a_small_set_is_taken_whole() -> None:

@@ -222,7 +222,7 @@ def test_a_report_that_cannot_be_written_is_a_note_and_the_figures_are_safe(
         raise error
 
     write_tree(tmp_path / "images", {f"class {i}": 4 for i in range(6)})
-    monkeypatch.setattr("dml.reporting.thumbnails.thumbnail", failing)
+    monkeypatch.setattr("dml.reporting.data.thumbnail", failing)
     with pytest.warns(Note, match=r"report\.html could not be written \(.+\); all figures are written"):
         train(compose(*RUN, f"dataset.root={tmp_path / 'images'}", "baselines=false"))
     assert not list((tmp_path / "run").glob("report*"))
