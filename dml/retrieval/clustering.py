@@ -81,12 +81,12 @@ def agreement_intervals(
         seed: of the groups.
 
     Returns:
-        `nmi` and `ami`; nothing for a single class.
+        `nmi` and `ami`; nothing for fewer than three classes.
     """
     classes, class_N = np.unique(class_N, return_inverse=True)
     groups = min(GROUPS, len(classes))
-    if groups < 2:
-        return {}
+    if groups < 3:
+        return {}  # what is left without one of two classes has no agreement
     group_N = (np.random.default_rng(seed).permutation(len(classes)) % groups)[class_N]
     without = [agreement(class_N[rest], cluster_N[rest]) for rest in (group_N != g for g in range(groups))]
     whole, intervals = agreement(class_N, cluster_N), {}

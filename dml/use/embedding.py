@@ -103,8 +103,9 @@ class TrainedEmbedder:
 
     def dataset(self, images: Source | Sequence[Source]) -> ImageDataset:
         """The preprocessed images, one at a time."""
+        # An array of three dimensions that is no image, such as (H, W, 4), is refused, not taken for H of them.
         one = isinstance(images, str | Path | Image.Image) or (
-            isinstance(images, np.ndarray) and (images.ndim == 2 or images.shape[2:] == (3,))
+            isinstance(images, np.ndarray) and images.ndim < 4
         )
         listed: Any = [images] if one else images
         sources: list[Any] = [self._source(image) for image in listed]

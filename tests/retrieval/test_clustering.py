@@ -104,10 +104,11 @@ def test_intervals_stay_within_the_ranges_of_nmi_and_ami() -> None:
     assert -1 <= intervals["ami"][0] < intervals["ami"][1] <= 1
 
 
-def test_equal_groupings_have_no_width_and_one_class_no_interval() -> None:
+def test_equal_groupings_have_no_width_and_fewer_than_three_classes_no_interval() -> None:
     class_N = np.arange(30) // 5
     assert agreement_intervals(class_N, class_N + 3) == {"nmi": [1.0, 1.0], "ami": [1.0, 1.0]}
     assert agreement_intervals(np.zeros(5, int), np.zeros(5, int)) == {}
+    assert agreement_intervals(np.arange(20) // 10, np.arange(20) % 2) == {}
 
 
 def test_broken_embeddings_are_refused() -> None:

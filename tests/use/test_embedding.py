@@ -106,6 +106,11 @@ def test_what_is_no_image_is_one_sentence(run, given, said):
         dml.load(run).embed([given])
 
 
+def test_an_array_with_transparency_is_not_taken_for_rows_of_images(run):
+    with pytest.raises(UserError, match=r"uint8 of shape \(9, 9, 4\) is no image"):
+        dml.load(run).embed(np.zeros((9, 9, 4), dtype=np.uint8))
+
+
 def test_what_is_no_checkpoint_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="there is no such file"):
         dml.load(tmp_path)
