@@ -1,7 +1,6 @@
 """A run that is stopped and resumed ends as if nothing had happened, to the last bit."""
 
 import os
-import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -132,21 +131,6 @@ def test_a_checkpoint_cut_short_gives_way_to_the_one_before_it(compose, tmp_path
     with pytest.warns(UserWarning, match=r"last\.ckpt: not a readable checkpoint .* Resuming from"):
         figures = train(compose(*RUN, "ckpt_path=last"))
     assert same(content(tmp_path / "run", figures)[:3], unbroken[:3])
-
-
-def test_a_command_that_is_refused_leaves_the_folder_as_it_was(compose, tmp_path, digits_run):
-    folder, short = tmp_path / "run", ("debug=fast", "trainer=cpu", "callbacks.retrieval_grid=null")
-    shutil.copytree(digits_run(0), folder)
-    (tmp_path / "empty").mkdir()
-    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    for wrong, why in {
-        ("ckpt_path=last", "model.embedding_dim=4"): "does not fit this model",
-        ("resume=auto", "model.embedding_dim=8", "optimizer=sgd"): "cannot resume with optimizer",
-        ("overwrite=true", "dataset=folder", "model=convnet", f"dataset.root={tmp_path / 'empty'}"): "empty",
-    }.items():
-        with pytest.raises(UserError, match=why):
-            train(compose(*short, *wrong))
-        assert {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()} == before
 
 
 def test_a_flipped_byte_is_noticed(tmp_path):

@@ -46,8 +46,6 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         print(describe(run.dataset.name, data.loaded_split))
     compare_fingerprint(data.loaded_split, trained)
     embedder, name = network(run, weights, config)
-    if is_first_process():
-        set_aside(config.run_dir, OF_A_TEST)
     floors = {}
     if config.baselines:
         floors["raw pixels"] = test_metrics(RawPixels(), data, metrics.ks, metrics.metrics)
@@ -59,13 +57,12 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         **data.skipped_figures(),
     }
     if trainer.is_global_zero:
+        print_figures(f"{run.dataset.name}, {name}", figures, "test")
         if config.audit:
             z_ND, evaluation = metrics.embeddings.cpu(), data.evaluation_set("test")
             figures["audit"] = audit(z_ND, evaluation, metrics.ranking, metrics.ks, metrics.clusters)
-        write_results(trainer, Path(config.run_dir), figures)
-        print_figures(f"{run.dataset.name}, {name}", figures, "test")
-        if config.audit:
             print_audit(figures["audit"])
+        write_results(trainer, Path(config.run_dir), figures)
         if config.embeddings:
             write_embeddings(Path(config.run_dir), data, metrics.embeddings.cpu(), run.seed)
         if config.report:
@@ -116,9 +113,9 @@ def run(config: DictConfig) -> None:
     """One evaluation, or one trial of a sweep over checkpoints."""
     folder = Path(config.run_dir)
     with trial(config) as apart:
+        if is_first_process():
+            set_aside(folder, OF_A_TEST)
         if apart:
-            if is_first_process():
-                set_aside(folder, OF_A_TEST)
             run_apart("dml.evaluate", list(HydraConfig.get().overrides.task), folder)
         else:
             evaluate(config)

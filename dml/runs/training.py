@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from lightning_utilities.core.rank_zero import rank_zero_warn
@@ -26,7 +27,7 @@ from dml.reporting.data import report
 from dml.runs.checkpoints import checkpoint_to_resume, load_weights, outdated, read_checkpoint, take_best
 from dml.runs.embeddings import write_embeddings
 from dml.runs.failures import machine_failures
-from dml.runs.folder import is_inside, set_aside
+from dml.runs.folder import OF_A_TEST, is_inside, set_aside
 from dml.runs.guard import check_unused
 from dml.runs.loggers import keep_metrics
 from dml.runs.report import PROTOCOLS, print_figures, write_metrics
@@ -48,13 +49,11 @@ def train(config: DictConfig) -> dict[str, Any]:
     if is_first_process():
         print(describe(config.dataset.name, data.loaded_split))
     module = build_module(config, data.num_classes, embedder)
-    changed = [] if resumed is None else changed_settings(config, resumed, data, module)
-    take_folder(config, resumed)
     trainer = build_trainer(config)
-    if changed:
-        trainer.callbacks.append(NewSettings())  # type: ignore[attr-defined]
     # `check_config` saw to it that there is one.
     best = next(c for c in trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint))
+    if resumed is not None:
+        resume(config, resumed, data, module, trainer)
 
     retrieval = retrieval_metrics_of(trainer)
     floors = {}
@@ -85,11 +84,11 @@ def train(config: DictConfig) -> dict[str, Any]:
         "protocol": f"{config.protocol}: {chosen if config.test else chosen.partition(';')[0] + '; not tested'}",
     }
     if trainer.is_global_zero and not config.test:
-        write_metrics(Path(config.run_dir), figures)
         print(f"{config.dataset.name}: {best.monitor} {float(best.best_model_score):.4f}, not tested")
+        write_metrics(Path(config.run_dir), figures)
     elif trainer.is_global_zero:
-        write_results(trainer, Path(config.run_dir), figures)
         print_figures(f"{config.dataset.name}: {chosen}", figures, "trained")
+        write_results(trainer, Path(config.run_dir), figures)
         if config.embeddings:
             write_embeddings(Path(config.run_dir), data, retrieval.embeddings.cpu(), config.seed)
         if config.report:
@@ -98,43 +97,35 @@ def train(config: DictConfig) -> dict[str, Any]:
 
 
 def begin(config: DictConfig) -> Path | None:
-    """The checkpoint that the run resumes, if any; a UserError if its folder is another run's."""
+    """The checkpoint that the run resumes, if any; other files of earlier runs in its folder are set aside."""
     folder = Path(config.run_dir)
     if is_first_process():
         check_unused(folder, config)
-    return checkpoint_to_resume(config.ckpt_path, config.resume, folder)
+    resumed = checkpoint_to_resume(config.ckpt_path, config.resume, folder)
+    if is_first_process():
+        set_aside(folder, outdated(folder, resumed))
+    return resumed
 
 
-def changed_settings(
-    config: DictConfig, path: Path, data: EmbeddingDataModule, module: EmbeddingModule
-) -> list[str]:
-    """The settings that are not those of the checkpoint to resume, in words; they are noted.
+def resume(
+    config: DictConfig, path: Path, data: EmbeddingDataModule, module: EmbeddingModule, trainer: pl.Trainer
+) -> None:
+    """Prepare module, trainer and folder to resume from a checkpoint; names the settings that are not those of before.
 
     Raises:
         UserError: the checkpoint is of another model, or of settings that cannot be changed.
     """
-    checkpoint = read_checkpoint(path)
+    checkpoint, folder = read_checkpoint(path), Path(config.run_dir)
     changed = check_settings(checkpoint, config, fingerprint(data.loaded_split), path)
     load_weights(module, checkpoint["state_dict"], path)
     if changed:
         step = checkpoint["global_step"]
         rank_zero_warn(f"Resuming at step {step} with other settings: {', '.join(changed)}.", category=Note)
-    return changed
-
-
-def take_folder(config: DictConfig, resumed: Path | None) -> None:
-    """Set aside what earlier runs left in the run's folder, but for what a resumed one continues.
-
-    Not before everything is known to fit: a command that is refused leaves the folder as it is.
-    """
-    folder = Path(config.run_dir)
-    if not is_first_process():
-        return
-    set_aside(folder, outdated(folder, resumed))
-    if resumed is not None and is_inside(resumed, folder):
-        keep_metrics(folder, before=read_checkpoint(resumed)["global_step"])
-    elif resumed is not None:
-        take_best(resumed, folder)
+        trainer.callbacks.append(NewSettings())  # type: ignore[attr-defined]
+    if is_first_process() and is_inside(path, folder):
+        keep_metrics(folder, before=checkpoint["global_step"])
+    elif is_first_process():
+        take_best(path, folder)
 
 
 def finished_trial(config: DictConfig) -> dict[str, Any] | None:
@@ -148,15 +139,19 @@ def finished_trial(config: DictConfig) -> dict[str, Any] | None:
     folder = Path(config.run_dir)
     if HydraConfig.get().mode != RunMode.MULTIRUN or config.resume is None:
         return None
-    last = checkpoint_to_resume(None, config.resume, folder)
-    if last is None:
-        return None
-    checkpoint = read_checkpoint(last)
-    if changed := check_settings(checkpoint, config, checkpoint["fingerprint"], last):
-        raise UserError(
-            f"{folder} holds a trial with other settings, {', '.join(changed)}: resume a sweep by the same "
-            "command, or give another hydra.sweep.dir."
-        )
+    try:
+        last = checkpoint_to_resume(None, config.resume, folder)
+        if last is None:
+            return None
+        checkpoint = read_checkpoint(last)
+        if changed := check_settings(checkpoint, config, checkpoint["fingerprint"], last):
+            raise UserError(
+                f"{folder} holds a trial with other settings, {', '.join(changed)}: resume a sweep by the same "
+                "command, or give another hydra.sweep.dir."
+            )
+    except UserError:
+        set_aside(folder, OF_A_TEST)  # the other trial's, which the note of this failure would replace
+        raise
     file, same = folder / "metrics.json", {"ckpt_path": None, "resume": None, "overwrite": None}
     unchanged = checkpoint["config"] | same == OmegaConf.to_container(config) | same  # type: ignore[operator]
     tested = not config.test or (folder / "queries.csv").is_file()
@@ -177,7 +172,7 @@ def run(config: DictConfig) -> float | None:
         if done := finished_trial(config):
             figures = done
         elif apart:
-            take_folder(config, begin(config))  # figures of before are not to be taken for this trial's
+            begin(config)  # figures of before are not to be taken for this trial's
             run_apart("dml.train", list(HydraConfig.get().overrides.task), folder)
             figures = json.loads((folder / "metrics.json").read_text())
         else:

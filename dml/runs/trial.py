@@ -17,7 +17,6 @@ from omegaconf import DictConfig
 
 from dml.distributed import is_first_process
 from dml.errors import UserError
-from dml.runs.folder import OF_A_TEST, set_aside
 from dml.runs.report import write_metrics
 from dml.runs.wandb_names import sweep_group
 
@@ -56,12 +55,10 @@ def trial(config: DictConfig) -> Iterator[bool]:
 def note_failure(folder: Path, error: str, before: int | None = None) -> None:
     """Write why a trial failed to its `metrics.json`, beside its figures if they are already there.
 
-    Results that were `written` before the trial began, at `before`, are another trial's and are set aside.
+    A file that was `written` before the trial began, at `before`, is another trial's.
     """
-    if written(folder) == before:
-        set_aside(folder, OF_A_TEST)
     file = folder / "metrics.json"
-    figures = json.loads(file.read_text()) if file.is_file() else {}
+    figures = json.loads(file.read_text()) if written(folder) not in (None, before) else {}
     write_metrics(folder, figures | {"error": error})
 
 

@@ -62,19 +62,17 @@ def verify(config: DictConfig) -> dict[str, Any]:
 
     seed_everything(run.seed, workers=True, verbose=False)
     embedder, name = network(run, weights, config)
-    if is_first_process():
-        set_aside(config.run_dir, OF_A_TEST)
     columns = {"raw pixels": judged(RawPixels())[0]} if config.baselines else {}
     columns["test"], collapsed = judged(embedder)
     figures = report(columns, pairs) | ({"collapsed": True} if collapsed else {})
     if trainer.is_global_zero:
+        print_figures(f"{config.dataset.pairs}, {name}", figures, "test", INTERVAL)
+        for metric, why in figures["not_measured"].items():
+            print(f"{metric.removeprefix('test/')} {why}.")
         folder, curves = Path(config.run_dir), {name: curve for name, (_, curve) in columns.items()}
         write_metrics(folder, figures)
         write_roc(folder / "roc.csv", curves)
         save_picture(folder / "roc.png", partial(plot_roc, curves))
-        print_figures(f"{config.dataset.pairs}, {name}", figures, "test", INTERVAL)
-        for metric, why in figures["not_measured"].items():
-            print(f"{metric.removeprefix('test/')} {why}.")
     return figures
 
 
@@ -138,6 +136,8 @@ def write_roc(file: Path, curves: Mapping[str, Roc]) -> None:
 
 def run(config: DictConfig) -> None:
     """Verify, write the figures and print their folder."""
+    if is_first_process():
+        set_aside(config.run_dir, OF_A_TEST)
     verify(config)
     if is_first_process():
         print(config.run_dir)
