@@ -1,5 +1,7 @@
 """Evaluation from a checkpoint, wherever the images and the person are now."""
 
+import errno
+import io
 import re
 import shutil
 import warnings
@@ -55,6 +57,23 @@ def untrained(compose: Compose, here: Path) -> Path:
         {"state_dict": weights, "config": OmegaConf.to_container(config, resolve=False)}, here / "x.ckpt"
     )
     return here / "x.ckpt"
+
+
+class Full(io.StringIO):
+    """Standard output in a file on a full disk."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_figures_that_cannot_be_printed_are_written(
+    compose: Compose, untrained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = compose(f"ckpt_path={untrained}", *EVALUATE, name="evaluate", folder="given")
+    monkeypatch.setattr("sys.stdout", Full())
+    with pytest.raises(OSError, match="No space"):
+        evaluate(given)
+    assert {"metrics.json", "queries.csv"} <= {file.name for file in Path(given.run_dir).iterdir()}
 
 
 def test_images_that_moved_are_found_again(

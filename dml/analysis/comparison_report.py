@@ -29,11 +29,17 @@ NOTE = (
 
 
 def write_comparison(runs: Sequence[Run], folder: Path, trust: Sequence[str]) -> None:
-    """Print the tables and write `comparison.md`, `.csv`, `.tex` and `.png`; `trust` is as in `data_of_run`."""
+    """Write `comparison.md`, `.csv`, `.tex` and `.png`, then print the tables; `trust` is as in `data_of_run`."""
     figures = compare(runs)
     table = rows(figures, len(runs))
     named = [(letter(n), run) for n, run in enumerate(runs)]
     title = "\n".join(f"{name} = {run.folder}" for name, run in named)
+    write_text(folder / "comparison.md", f"{title}\n\n{NOTE}\n\n{markdown(table)}")
+    write_figures(folder / "comparison.csv", figures, [run.folder for run in runs])
+    write_text(folder / "comparison.tex", f"{BOOKTABS}\n{latex(table)}")
+    differing = disagreement(*runs[:2])
+    if differing.first_only or differing.second_only:
+        save_picture(folder / "comparison.png", partial(draw, runs[0], runs[1], differing, trust))
     print_figures(figures, len(runs), title)
     print(NOTE)
     for name, run in named[1:]:
@@ -42,12 +48,6 @@ def write_comparison(runs: Sequence[Run], folder: Path, trust: Sequence[str]) ->
             f"Recall@1: {differing.both:,} queries both A and {name} get right, {len(differing.first_only):,} A alone, "
             f"{len(differing.second_only):,} {name} alone, {differing.neither:,} neither."
         )
-    write_text(folder / "comparison.md", f"{title}\n\n{NOTE}\n\n{markdown(table)}")
-    write_figures(folder / "comparison.csv", figures, [run.folder for run in runs])
-    write_text(folder / "comparison.tex", f"{BOOKTABS}\n{latex(table)}")
-    differing = disagreement(*runs[:2])
-    if differing.first_only or differing.second_only:
-        save_picture(folder / "comparison.png", partial(draw, runs[0], runs[1], differing, trust))
 
 
 def rows(figures: Sequence[Figure], runs: int) -> list[Row]:

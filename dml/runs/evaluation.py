@@ -57,12 +57,13 @@ def evaluate(config: DictConfig) -> dict[str, Any]:
         **data.skipped_figures(),
     }
     if trainer.is_global_zero:
-        print_figures(f"{run.dataset.name}, {name}", figures, "test")
         if config.audit:
             z_ND, evaluation = metrics.embeddings.cpu(), data.evaluation_set("test")
             figures["audit"] = audit(z_ND, evaluation, metrics.ranking, metrics.ks, metrics.clusters)
-            print_audit(figures["audit"])
         write_results(trainer, Path(config.run_dir), figures)
+        print_figures(f"{run.dataset.name}, {name}", figures, "test")
+        if config.audit:
+            print_audit(figures["audit"])
         if config.embeddings:
             write_embeddings(Path(config.run_dir), data, metrics.embeddings.cpu(), run.seed)
         if config.report:

@@ -84,11 +84,11 @@ def train(config: DictConfig) -> dict[str, Any]:
         "protocol": f"{config.protocol}: {chosen if config.test else chosen.partition(';')[0] + '; not tested'}",
     }
     if trainer.is_global_zero and not config.test:
-        print(f"{config.dataset.name}: {best.monitor} {float(best.best_model_score):.4f}, not tested")
         write_metrics(Path(config.run_dir), figures)
+        print(f"{config.dataset.name}: {best.monitor} {float(best.best_model_score):.4f}, not tested")
     elif trainer.is_global_zero:
-        print_figures(f"{config.dataset.name}: {chosen}", figures, "trained")
         write_results(trainer, Path(config.run_dir), figures)
+        print_figures(f"{config.dataset.name}: {chosen}", figures, "trained")
         if config.embeddings:
             write_embeddings(Path(config.run_dir), data, retrieval.embeddings.cpu(), config.seed)
         if config.report:

@@ -66,13 +66,13 @@ def verify(config: DictConfig) -> dict[str, Any]:
     columns["test"], collapsed = judged(embedder)
     figures = report(columns, pairs) | ({"collapsed": True} if collapsed else {})
     if trainer.is_global_zero:
-        print_figures(f"{config.dataset.pairs}, {name}", figures, "test", INTERVAL)
-        for metric, why in figures["not_measured"].items():
-            print(f"{metric.removeprefix('test/')} {why}.")
         folder, curves = Path(config.run_dir), {name: curve for name, (_, curve) in columns.items()}
         write_metrics(folder, figures)
         write_roc(folder / "roc.csv", curves)
         save_picture(folder / "roc.png", partial(plot_roc, curves))
+        print_figures(f"{config.dataset.pairs}, {name}", figures, "test", INTERVAL)
+        for metric, why in figures["not_measured"].items():
+            print(f"{metric.removeprefix('test/')} {why}.")
     return figures
 
 

@@ -78,8 +78,8 @@ class TrainedEmbedder:
         """Embeddings of images, (N, D) float32 of length 1, in their order; (1, D) for a single image.
 
         Args:
-            images: files, PIL images or uint8 arrays (H, W) or (H, W, 3), or one of them; an array (N, H, W, 3) is N
-                images.
+            images: files, PIL images or uint8 arrays (H, W) or (H, W, 3), or one of them; an array (N, H, W) or
+                (N, H, W, 3) is N images.
             batch_size: images that are embedded at a time.
             num_workers: processes that read files; 0 reads them in this one.
             progress: show a bar.
@@ -103,9 +103,9 @@ class TrainedEmbedder:
 
     def dataset(self, images: Source | Sequence[Source]) -> ImageDataset:
         """The preprocessed images, one at a time."""
-        # An array of three dimensions that is no image, such as (H, W, 4), is refused, not taken for H of them.
+        # (H, W, 1) and (H, W, 4) are refused as an image, rather than taken for H images.
         one = isinstance(images, str | Path | Image.Image) or (
-            isinstance(images, np.ndarray) and images.ndim < 4
+            isinstance(images, np.ndarray) and images.shape[2:] in ((), (1,), (3,), (4,))
         )
         listed: Any = [images] if one else images
         sources: list[Any] = [self._source(image) for image in listed]
