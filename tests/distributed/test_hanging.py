@@ -47,12 +47,13 @@ def of_session(session: int) -> list[str]:
     return [line for line in listed.stdout.splitlines() if not line.startswith("Z")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc, prctl")
 @pytest.mark.parametrize(
     ("rank", "worker", "sentence"),
     [
-        pytest.param(0, False, "Another process of this run has ended", marks=pytest.mark.slow),
-        pytest.param(1, False, "Another process of this run has ended", marks=pytest.mark.slow),
+        (0, False, "Another process of this run has ended"),
+        (1, False, "Another process of this run has ended"),
         (1, True, "No data worker delivered a batch within 5"),
     ],
 )

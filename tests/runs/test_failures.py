@@ -91,22 +91,33 @@ def test_a_failure_of_the_machine_is_one_sentence(error, sentence):
     assert "\n" not in str(caught.value)
 
 
-class KillWorkers(pl.Callback):
-    """Kills the data workers in the third step."""
+class Strike(pl.Callback):
+    """Sends the data workers a signal in the third step."""
+
+    def __init__(self, how: str) -> None:
+        self.how = getattr(signal, how)
 
     def on_before_optimizer_step(self, trainer: pl.Trainer, *args: object) -> None:
         if trainer.global_step == 2:
             for worker in multiprocessing.active_children():
-                worker.kill()
+                os.kill(worker.pid, self.how)
 
 
-def test_a_killed_data_worker(tmp_path, typed):
-    strike = f"+callbacks.strike._target_={__name__}.KillWorkers"
-    quick = ("trainer=cpu", "model.embedding_dim=8", "dataset.canvas=8", "data.num_workers=1")
-    done = typed("dml.train", *quick, strike, f"hydra.run.dir={tmp_path}")
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc, prctl")
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        # Either is met first: the worker's end, or that the images it passed on can no longer be fetched from it.
+        ("SIGKILL", ("Error: A data worker is gone (", "Error: A connection to a data worker ")),
+        ("SIGSTOP", ("Error: No data worker delivered a batch within 2",)),
+    ],
+)
+def test_a_data_worker_that_is_killed_or_stopped(tmp_path, typed, how, said):
+    strike = f"+callbacks.strike={{_target_:{__name__}.Strike,how:{how}}}"
+    loader = ("data.num_workers=1", "data.worker_timeout=2")
+    quick = ("trainer=cpu", "model.embedding_dim=8", "dataset.canvas=8")
+    done = typed("dml.train", *quick, *loader, strike, f"hydra.run.dir={tmp_path}")
     assert done.code == 1
-    # Either is met first: the worker's end, or that the images it passed on can no longer be fetched from it.
-    said = ("Error: A data worker is gone (", "Error: A connection to a data worker ")
     assert done.err.splitlines()[-1].startswith(said)
     assert "resume=auto" in done.err
 
