@@ -24,7 +24,7 @@ AtLeastTwo = Annotated[int, Field(ge=2)]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 KEYS: dict[str, Any] = {
-    "seed": NonNegativeInt,
+    "seed": Annotated[int, Field(ge=0, lt=2**32)],  # as NumPy's
     "protocol": Literal["paper", "holdout"],
     "ckpt_path": str | None,
     "resume": Literal["auto"] | None,

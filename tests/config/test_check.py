@@ -27,6 +27,7 @@ BOOLEANS = {
     ("override", "said"),
     [
         ("seed=-1", "seed=-1 must be greater than or equal to 0."),
+        ("seed=4294967296", "seed=4294967296 must be less than 4294967296."),
         ("seed=x", "seed=x must be a valid integer."),
         ("resume=yes", "resume=yes must be 'auto'."),
         ("sampler.classes_per_batch=two", "sampler.classes_per_batch=two must be a valid integer or 'auto'."),
