@@ -56,7 +56,7 @@ def machine_failures() -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (ImportError, MemoryError, OSError, RuntimeError) as error:
+    except (EOFError, ImportError, MemoryError, OSError, RuntimeError) as error:
         sentence, lost = explained(error)
         if sentence is None:
             raise
@@ -78,8 +78,12 @@ def explained(error: BaseException) -> tuple[str | None, bool]:
             return sentence.format(**found.groupdict()), False
     if lost_process(error):
         return LOST_PROCESS, True
-    if isinstance(error, ConnectionError):
-        return f"A connection to a data worker or to another machine is lost ({text}): {RESUME}.", False
+    # A connection that ends raises an EOFError without words; that of a file that is cut short has some.
+    if isinstance(error, ConnectionError) or (isinstance(error, EOFError) and not text):
+        return (
+            f"A connection to a data worker or to another machine is lost ({text or 'it ended'}): {RESUME}.",
+            False,
+        )
     return None, False
 
 

@@ -244,7 +244,7 @@ for (const width of [390, 1280]) {
     const shown = !tip.hidden && tip.querySelector("img").src.startsWith("data:image/webp;base64,");
     circle.dispatchEvent(new frame.contentWindow.MouseEvent("click", at));
     const same = page.querySelectorAll("#plot circle.same").length;
-    const broken = [...page.images].filter((image) => image.src && !image.naturalWidth).length;
+    const broken = [...page.images].filter((image) => image.src && image.complete && !image.naturalWidth).length;
     looks.push([width, root.scrollWidth, shown, same > 1, broken]);
     if (looks.length === 2) document.body.textContent = "LOOKS" + JSON.stringify(looks.sort()) + "END";
   };

@@ -46,6 +46,7 @@ FAILURES = [
         r"^A data worker is gone \(killed by",
     ),
     (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), r"^A data worker is gone \(exited"),
+    (EOFError(), r"^A connection to a data worker or to another machine is lost \(it ended\)"),
     (RuntimeError("DataLoader timed out after 5 seconds"), r"within 5 seconds.*data\.worker_timeout"),
     (RuntimeError(f"{GLOO}/unbound_buffer.cc:78] Timed out waiting 4000ms for recv operation to"), PROCESS),
     (
