@@ -101,6 +101,19 @@ def test_evaluation_gives_the_same_figures_from_the_checkpoint_alone(compose, tm
     assert (tmp_path / "run" / "retrievals.png").is_file()
 
 
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_evaluation_gives_the_same_figures_in_any_precision(compose, tmp_path, precision):
+    train(compose(*PLAIN, f"trainer.precision={precision}", "report=false"))
+    plain = (
+        "trainer.accelerator=cpu",
+        "report=false",
+        "callbacks.retrieval_grid=null",
+        "callbacks.recall.nmi=false",
+    )
+    evaluate(compose(f"ckpt_path={tmp_path / 'run'}", *plain, name="evaluate", folder="again"))
+    assert retrieval(tmp_path / "again") == retrieval(tmp_path / "run")
+
+
 def test_ctrl_c_leaves_a_checkpoint_to_resume(compose, tmp_path, monkeypatch):
     config = compose(*PLAIN, folder="a")
     config.callbacks.progress = {"_target_": f"{__name__}.Interrupt", "step": 3}

@@ -52,7 +52,7 @@ class Preprocessing(nn.Module):
         images = images.to(memory_format=torch.channels_last)
         if self.bgr:
             images = images.flip(1)
-        return (images * self.scale - self.mean) / self.std
+        return ((images * self.scale - self.mean) / self.std).to(self.mean.dtype)
 
 
 def in_unit_range(

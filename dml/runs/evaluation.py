@@ -95,6 +95,8 @@ def network(run: DictConfig, weights: Mapping[str, Tensor], config: DictConfig) 
     embedder = build(run.model)
     if not weights:
         return embedder, str(run.model.get("name", run.model._target_.rpartition(".")[2]))
+    # Before Lightning does it: weights of precision=64-true would be rounded on their way in.
+    embedder.to(next(w.dtype for w in weights.values() if w.is_floating_point()))
     load_weights(embedder, weights, config.ckpt_path)
     return embedder, config.ckpt_path
 
