@@ -16,7 +16,7 @@ complete -o nospace -o default -F _dml dml"""
 
 
 def commands() -> dict[str, str]:
-    """The modules of the package that have a `main`, each with the first line of its docstring."""
+    """The modules that are run as a program, each with the first line of its docstring."""
     files = (file for file in sorted(Path(__file__).parent.glob("*.py")) if not file.stem.startswith("_"))
     sources = {file.stem: file.read_text() for file in files}
     return {

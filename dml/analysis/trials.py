@@ -92,15 +92,15 @@ class Trial:
     def setting(self, key: str) -> str:
         """An override's value, or what the configuration has without it; "–" where it has no such key.
 
-        Equal values are equal texts, see `shortest`.
+        Equal values are equal texts, see `canonical`.
         """
         if key in self.overrides:
-            return shortest(self.overrides[key])
+            return canonical(self.overrides[key])
         try:
             value = self._choices.get(key) or OmegaConf.select(self._config, key, default="–")
         except OmegaConfBaseException:
             value = "–"
-        return shortest("null" if value is None else str(value))
+        return canonical("null" if value is None else str(value))
 
     @cached_property
     def _config(self) -> DictConfig:
@@ -115,7 +115,7 @@ class Trial:
         return DictConfig(OmegaConf.load(file) if file.is_file() else {})
 
 
-def shortest(value: str) -> str:
+def canonical(value: str) -> str:
     """One text for equal values: 2.0 as 2, True as true, [1, 2] as [1,2]; other values as they are."""
     if (number := as_number(value)) is not None:
         return f"{number:.15g}"
@@ -150,7 +150,7 @@ def read_study(folders: Sequence[Path], without: Sequence[str]) -> list[Trial]:
     """
     trials = [trial for folder in folders for trial in _trials(folder, len(folders) > 1)]
     keys, given = varied(trials), (text.rpartition("=") for text in without)
-    left_out = {f"{key}{sign}{shortest(value)}" for key, sign, value in given}
+    left_out = {f"{key}{sign}{canonical(value)}" for key, sign, value in given}
     settings = [[(key, trial.setting(key)) for key in keys] for trial in trials]
     words = [{word for key, value in own for word in (value, f"{key}={value}")} for own in settings]
     if unknown := left_out.difference(*words):
